@@ -1,0 +1,52 @@
+# Every bound of the project, each with its reason. Limits are inclusive: a key of KEY_BYTES_MAX
+# bytes is accepted. Owns numbers only; limits.pyx asserts how they relate. The last word of a
+# name is its unit, before MIN or MAX.
+
+cpdef enum:
+    # A key is a name, not a document; 1 KiB keeps an entry's header and key within two cache
+    # lines for ordinary keys and fits eleven bits.
+    KEY_BYTES_MIN = 1
+    KEY_BYTES_MAX = 1024
+    # A value travels in one log record and one copy; a mebibyte (twenty-one bits) bounds both.
+    VALUE_BYTES_MAX = 1048576
+    # Depth of arrays and objects in a value: what the recursion-free checker keeps on its stack.
+    JSON_DEPTH_MAX = 512
+    # A batch body wraps its values in {"ops":[{"value": ...}]}.
+    JSON_ENVELOPE_DEPTH = 3
+    # Exponents beyond this are no measurement of anything, and comparing them costs memory.
+    JSON_EXPONENT_MAX = 1000000
+    # One request body: eight of the largest values.
+    BODY_BYTES_MAX = 8388608
+    # One answer; past it /get is refused, /scan ends its page, a batch's get is refused.
+    ANSWER_BYTES_MAX = 67108864
+    # Request line and headers together.
+    HEAD_BYTES_MAX = 16384
+    CONNECTIONS_MAX = 10000
+    # Requests of one connection that are not answered yet; then its socket is not read.
+    CONNECTION_REQUESTS_MAX = 128
+    # Request and answer bytes in flight in one process; then 429 overloaded.
+    IN_FLIGHT_BYTES_MAX = 268435456
+    # Writes that wait for the disk and for apply; then 429 overloaded, before proposing.
+    PROPOSALS_BYTES_MAX = 67108864
+    # From an incomplete request's first byte until 408.
+    REQUEST_TIMEOUT_MS = 30000
+    # Keys of one /get, operations of one /batch, keys of one /scan page.
+    KEYS_PER_READ_MAX = 10000
+    OPS_PER_BATCH_MAX = 10000
+    SCAN_LIMIT_DEFAULT = 1000
+    SCAN_LIMIT_MAX = 10000
+    TIMEOUT_MS_DEFAULT = 5000
+    TIMEOUT_MS_MIN = 1
+    TIMEOUT_MS_MAX = 60000
+    # What a key costs beyond its own bytes and its value's, for the quota: an entry's header,
+    # its share of a bucket and of size-class rounding, rounded up.
+    ENTRY_OVERHEAD_BYTES = 48
+    HEARTBEAT_MS = 50
+    ELECTION_MS_MIN = 300
+    ELECTION_MS_MAX = 600
+    # One file of the write-ahead log.
+    WAL_SEGMENT_BYTES = 67108864
+    # The largest record: a full batch body in its binary form and its framing.
+    WAL_RECORD_BYTES_MAX = 16777216
+    # The map's pages are reserved in steps: 64 MiB at once takes 24 ms, this well under one.
+    RESERVE_STEP_BYTES = 2097152

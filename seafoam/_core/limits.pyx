@@ -1,0 +1,19 @@
+"""The bounds of limits.pxd, as Python sees them, and how they must relate."""
+
+
+def _require(bint holds, str reason):
+    if not holds:
+        raise ImportError(f"seafoam/_core/limits.pxd is inconsistent: {reason}")
+
+
+_require(KEY_BYTES_MAX < 1 << 11, "a key's length takes eleven bits of an entry's header")
+_require(VALUE_BYTES_MAX < 1 << 21, "a value's length takes twenty-one bits of an entry's header")
+_require(VALUE_BYTES_MAX + KEY_BYTES_MAX < BODY_BYTES_MAX, "the largest /set must fit a body")
+_require(BODY_BYTES_MAX < ANSWER_BYTES_MAX, "a batch of gets may answer more than it asks")
+_require(BODY_BYTES_MAX * 2 <= WAL_RECORD_BYTES_MAX, "a batch's binary form must fit a record")
+_require(WAL_RECORD_BYTES_MAX * 2 < WAL_SEGMENT_BYTES, "a record must fit a fresh segment")
+_require(ANSWER_BYTES_MAX < IN_FLIGHT_BYTES_MAX, "one answer must fit the process's budget")
+_require(WAL_RECORD_BYTES_MAX < PROPOSALS_BYTES_MAX, "the largest write must be admissible")
+_require(ELECTION_MS_MIN >= 5 * HEARTBEAT_MS, "a few lost heartbeats must not start an election")
+_require(SCAN_LIMIT_DEFAULT <= SCAN_LIMIT_MAX, "the default page must be allowed")
+_require(TIMEOUT_MS_MIN <= TIMEOUT_MS_DEFAULT <= TIMEOUT_MS_MAX, "the default must be allowed")

@@ -1,0 +1,11 @@
+from seafoam._core.message import Entry
+
+class RaftLog:
+    first_index: int
+    last_index: int
+    written_index: int
+    durable_index: int
+    commit_index: int
+    applying_index: int
+    applied_index: int
+    def __init__(self, entries: list[Entry], commit_index: int) -> None: ...

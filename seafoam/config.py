@@ -1,0 +1,101 @@
+"""What a node is told at its start, checked as a whole before anything is opened.
+
+Owns defaults that depend on the machine (memory) and on one another (the data directory's name).
+Must never open, create or bind anything. A `Settings` that exists is a sound one.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from seafoam.errors import StartError
+
+#: Parent of a node's data directory where none is named.
+DATA_ROOT = Path("seafoam-data")
+#: A quota below this could not hold a handful of the largest values.
+MEMORY_BYTES_MIN = 16 * 1024 * 1024
+#: A map's offsets are 32 bits in units of 16 bytes or more; half of what that reaches is usable
+#: with the room that growth and evacuation need.
+MEMORY_BYTES_MAX = 1 << 40
+#: Where neither the control group nor the machine tells its memory.
+MEMORY_BYTES_FALLBACK = 1 << 30
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of one node.
+
+    `http_port` and `peer_port` are 0 (picked) to 65535; `max_memory_bytes` of None means a quarter
+    of what the control group or the machine has; `advertise` is the host name others use.
+    """
+
+    http_port: int
+    peer_port: int
+    host: str = "127.0.0.1"
+    data_dir: Path | None = None
+    max_memory_bytes: int | None = None
+    advertise: str | None = None
+    insecure: bool = False
+
+    def __post_init__(self) -> None:
+        for name, port in (("HTTP_PORT", self.http_port), ("PEER_PORT", self.peer_port)):
+            if not 0 <= port <= 65535:
+                raise StartError(f"{name} is {port}; it must be between 0 and 65535")
+        if self.http_port == self.peer_port != 0:
+            raise StartError(f"HTTP_PORT and PEER_PORT are both {self.http_port}; they must differ")
+        if self.peer_port == 0 and self.data_dir is None:
+            raise StartError(
+                "PEER_PORT 0 picks a port, which cannot name the data directory; add --data-dir"
+            )
+        self._check_host()
+        memory_bytes = self.max_memory_bytes
+        if memory_bytes is not None and not MEMORY_BYTES_MIN <= memory_bytes <= MEMORY_BYTES_MAX:
+            raise StartError(
+                f"--max-memory is {memory_bytes} bytes; it must be between "
+                f"{MEMORY_BYTES_MIN} and {MEMORY_BYTES_MAX}"
+            )
+
+    def _check_host(self) -> None:
+        try:
+            address = ipaddress.ip_address(self.host)
+        except ValueError:
+            if self.host != "localhost":
+                raise StartError(
+                    f"--host is {self.host!r}; it must be localhost or an IP address to listen on"
+                ) from None
+            return
+        if not address.is_loopback and not self.insecure:
+            raise StartError(
+                f"--host {self.host} can be reached from other machines, and requests are "
+                f"neither encrypted nor authenticated; add --insecure to allow that"
+            )
+
+    @property
+    def data_path(self) -> Path:
+        """The data directory, absolute."""
+        return (self.data_dir or DATA_ROOT / str(self.peer_port)).absolute()
+
+    @property
+    def quota_bytes(self) -> int:
+        """The memory quota in logical bytes."""
+        if self.max_memory_bytes is not None:
+            return self.max_memory_bytes
+        return max(MEMORY_BYTES_MIN, min(MEMORY_BYTES_MAX, memory_bytes_available() // 4))
+
+
+def memory_bytes_available() -> int:
+    """What the control group allows or the machine has, whichever is less, in bytes."""
+    found = []
+    try:
+        found.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (ValueError, OSError):
+        pass
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            found.append(int(Path(path).read_text()))
+        except (OSError, ValueError):
+            continue  # not this version of control groups, or "max"
+    return min(found, default=MEMORY_BYTES_FALLBACK)

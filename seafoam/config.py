@@ -45,7 +45,7 @@ class Settings:
             if not 0 <= port <= 65535:
                 raise StartError(f"{name} is {port}; it must be between 0 and 65535")
         if self.http_port == self.peer_port != 0:
-            raise StartError(f"HTTP_PORT and PEER_PORT are both {self.http_port}; they must differ")
+            raise StartError(f"HTTP_PORT and PEER_PORT are both {self.http_port}; two are needed")
         if self.peer_port == 0 and self.data_dir is None:
             raise StartError(
                 "PEER_PORT 0 picks a port, which cannot name the data directory; add --data-dir"

@@ -40,16 +40,16 @@ class Code(NamedTuple):
 
 #: code -> its row. The only codes a client can ever see.
 CODES: dict[str, Code] = {
-    "bad_request": Code(400, "INVALID_ARGUMENT", "The request breaks a rule; the message says which."),
-    "forbidden": Code(403, "PERMISSION_DENIED", "Another site's web page, or a foreign Host name."),
+    "bad_request": Code(400, "INVALID_ARGUMENT", "The request breaks a rule, which is named."),
+    "forbidden": Code(403, "PERMISSION_DENIED", "Another site's page, or a foreign Host name."),
     "key_not_found": Code(404, "NOT_FOUND", "There is no such key."),
     "no_such_route": Code(404, "NOT_FOUND", "There is no such path."),
-    "method_not_allowed": Code(405, "INVALID_ARGUMENT", "The path takes another method; see Allow."),
+    "method_not_allowed": Code(405, "INVALID_ARGUMENT", "The path takes others; see Allow."),
     "request_timeout": Code(408, "DEADLINE_EXCEEDED", "The request did not arrive whole in time."),
-    "cas_mismatch": Code(409, "ABORTED", "The key holds another value or version; it is included."),
+    "cas_mismatch": Code(409, "ABORTED", "The key holds another value or version, included."),
     "key_exists": Code(409, "ALREADY_EXISTS", "The key is there already, and if_absent was set."),
     "wrong_cluster": Code(409, "ABORTED", "The request names another cluster than this node's."),
-    "too_large": Code(413, "RESOURCE_EXHAUSTED", "A key, value, body or answer is over its limit."),
+    "too_large": Code(413, "RESOURCE_EXHAUSTED", "A key, value, body or answer is over a limit."),
     "overloaded": Code(429, "RESOURCE_EXHAUSTED", "Too much is in flight; try again later."),
     "headers_too_large": Code(431, "RESOURCE_EXHAUSTED", "Request line and headers are too long."),
     "no_leader": Code(503, "UNAVAILABLE", "No leader is known; try again later."),
@@ -58,7 +58,7 @@ CODES: dict[str, Code] = {
     "shutting_down": Code(503, "UNAVAILABLE", "The node is stopping."),
     "timeout": Code(504, "DEADLINE_EXCEEDED", "The write was proposed; its outcome is not known."),
     "disk_full": Code(507, "RESOURCE_EXHAUSTED", "The disk has no room for writes; reads go on."),
-    "quota_exceeded": Code(507, "RESOURCE_EXHAUSTED", "The memory quota is used up; deletes pass."),
+    "quota_exceeded": Code(507, "RESOURCE_EXHAUSTED", "The quota is used up; deletes go on."),
 }
 
 
@@ -81,7 +81,7 @@ class Refusal(SeafoamError):
         self.http_status = CODES[code].http_status
 
 
-class KeyNotFound(SeafoamError, KeyError):  # noqa: N818 -- the exported name is pinned
+class KeyNotFound(SeafoamError, KeyError):
     """There is no such key."""
 
     def __str__(self) -> str:
@@ -89,15 +89,15 @@ class KeyNotFound(SeafoamError, KeyError):  # noqa: N818 -- the exported name is
         return str(self.args[0]) if self.args else ""
 
 
-class KeyExists(SeafoamError):  # noqa: N818
+class KeyExists(SeafoamError):
     """The key is there already."""
 
 
-class CasMismatch(SeafoamError):  # noqa: N818
+class CasMismatch(SeafoamError):
     """The key holds another value or version than the caller expected."""
 
 
-class Detached(SeafoamError):  # noqa: N818
+class Detached(SeafoamError):
     """The map has no live writer: the node ended, was replaced, or has not started yet."""
 
 

@@ -14,7 +14,7 @@ from seafoam.errors import StartError
         ({"http_port": 65536, "peer_port": 1}, "HTTP_PORT is 65536"),
         ({"http_port": -1, "peer_port": 1}, "HTTP_PORT is -1"),
         ({"http_port": 1, "peer_port": 70000}, "PEER_PORT is 70000"),
-        ({"http_port": 7, "peer_port": 7}, "both 7; they must differ"),
+        ({"http_port": 7, "peer_port": 7}, "both 7; two are needed"),
         ({"http_port": 0, "peer_port": 0}, "add --data-dir"),
         ({"http_port": 1, "peer_port": 2, "host": "example.org"}, "localhost or an IP address"),
         ({"http_port": 1, "peer_port": 2, "host": "0.0.0.0"}, "add --insecure"),

@@ -1,0 +1,3 @@
+NAMES: dict[int, str]
+
+def name_of(status: int) -> str: ...

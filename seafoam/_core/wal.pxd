@@ -1,0 +1,86 @@
+# The write-ahead log: records in, bytes and where they belong out; bytes in, records out.
+#
+# Owns the log's positions and what recovery may believe. Must never do I/O, read a clock or draw a
+# number: the disk writes what `append` returns, in order, and says by `synced_to` what it synced.
+#
+# The log is a row of segments, numbered from 1 without a gap; a record never spans two. A batch is
+# what one `append` returns. It begins with a marker: the position up to which everything was
+# synced when the batch was made. Then come entries, then the hard state, so that in a batch torn
+# anywhere no commit index covers an entry that is not there.
+#
+#     segment 1                                       segment 2          segment 3
+#     +--------+--------+-------+-------+-----+-----+ +--------+-------+ +-----------+
+#     | header | marker | entry | entry | ... |  0  | | header | ...  0| | 0 0 0 ... |
+#     +--------+--------+-------+-------+-----+-----+ +--------+-------+ +-----------+
+#                                             ^ named by the next header    prepared
+#
+# What recovery believes, in this order:
+#   W1  Records follow one another from the first segment's header on, each whole by its checksum
+#       and of its segment's generation. The first that is not is where the log ends, or goes on in
+#       the next segment where that one's header names just this place.
+#   W2  Where a marker anywhere, also behind that end, names a later position, that position was
+#       synced: what is bad is damage, and nothing is recovered. Else it is a torn tail and is cut.
+#   W3  What was cut is overwritten with zeros, durably, before anything is written: a record
+#       behind the end could otherwise join on to new ones (`Recovery.stale` says where).
+#   W4  A whole record that contradicts those before it (a gap in the indexes, a term that goes
+#       back, a second vote in a term, a committed entry replaced) is damage wherever it stands:
+#       tearing cannot make one.
+#   W5  An entry at or below the last index replaces the log from there on, as it did in memory.
+#   W6  The term is at least the last entry's. An entry can outlive a torn hard state of its term;
+#       a vote of that term was then never synced, so none was answered, and there is none.
+#
+# Limits of this: a flip inside the last batch that no marker names yet looks like tearing, and a
+# disk that corrupts what it does not write is only noticed, not mended.
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+from seafoam._core.buffer cimport seafoam_buffer
+from seafoam._core.message cimport Entry, HardState
+from seafoam._core.wire cimport Record
+
+# What a log holds, and where it goes on.
+cdef class Recovery:
+    cdef readonly list entries
+    cdef readonly HardState hard_state      # zeros where none was written
+    cdef readonly uint64_t node_id
+    cdef readonly uint64_t segment_number   # where the next record belongs
+    cdef readonly uint64_t offset
+    cdef readonly uint32_t generation
+    cdef readonly tuple marked              # the highest position that a marker of the log names
+    cdef readonly tuple data_end            # (segment, offset) behind the last record but markers
+    # (segment, begin, end): bytes behind the end that are not zero; W3 wants them zeroed.
+    cdef readonly list stale
+
+# The bytes of one append.
+cdef class WalBatch:
+    cdef readonly list writes               # (segment, offset, bytes), in the order of writing
+    cdef readonly tuple end                 # (segment, offset) behind the last of them
+
+cdef class WalWriter:
+    # where the next record belongs
+    cdef readonly uint64_t node_id
+    cdef readonly uint64_t segment_number
+    cdef readonly uint64_t offset
+    cdef readonly uint64_t segment_bytes
+    cdef uint32_t _generation
+    # positions: reported synced; named by the last marker; behind the last record but markers
+    cdef tuple _synced
+    cdef tuple _marked
+    cdef tuple _data_end
+    # the last entry written, to refuse what recovery would call damage
+    cdef uint64_t _last_index
+    # bytes of the batch in the making that belong to this segment from _piece_offset on
+    cdef seafoam_buffer _piece
+    cdef uint64_t _piece_offset
+
+    # write
+    cpdef WalBatch append(self, list entries, HardState hard_state)
+    cpdef WalBatch idle_marker(self)
+    # learn
+    cpdef synced_to(self, tuple position)
+
+    cdef int _put(self, list writes, Record* record) except -1
+    cdef int _put_marker(self, list writes) except -1
+    cdef int _rotate(self, list writes) except -1
+    cdef int _flush(self, list writes) except -1
+    cdef WalBatch _batch(self, list writes)

@@ -1,0 +1,444 @@
+"""The write-ahead log as pure functions; wal.pxd states what recovery may believe."""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+from seafoam._core.buffer cimport buffer_free, buffer_reserve
+from seafoam._core.limits cimport WAL_RECORD_BYTES_MAX, WAL_SEGMENT_BYTES
+from seafoam._core.message cimport Entry, HardState
+from seafoam._core.pack cimport get_u64, put_u64
+from seafoam._core.status cimport (
+    STATUS_DAMAGED,
+    STATUS_OK,
+    STATUS_UNKNOWN_TYPE,
+    STATUS_UNKNOWN_VERSION,
+)
+from seafoam._core.wire cimport (
+    RECORD_ENTRY,
+    RECORD_HARD_STATE,
+    RECORD_HEADER_BYTES,
+    RECORD_MARKER,
+    SEGMENT_HEADER_BYTES,
+    Record,
+    SegmentHeader,
+    get_record,
+    get_segment_header,
+    is_blank,
+    next_generation,
+    put_record,
+    put_segment_header,
+)
+
+from seafoam.errors import DataDamaged, StartError, ensure
+
+cdef enum:
+    # The piece is given back after a batch that made it larger than this.
+    PIECE_BYTES_KEPT = 1048576
+    FIRST_SEGMENT_NUMBER = 1
+
+
+def segment_name(uint64_t segment_number):
+    """The file name of a segment; in the order of names as in that of numbers."""
+    return f"{segment_number:016x}.wal"
+
+
+class Damage(DataDamaged):
+    """Bytes that were synced are not what was written, or not there."""
+
+    def __init__(self, segment_number, offset, reason):
+        super().__init__(f"{segment_name(segment_number)} is damaged at offset {offset}: {reason}")
+        self.segment_number = segment_number
+        self.offset = offset
+        self.reason = reason
+
+
+cdef class Recovery:
+    """What a log holds, and where it goes on; wal.pxd explains the fields."""
+
+    @property
+    def torn(self):
+        """(segment, offset) of the torn tail, or None where the log ends cleanly."""
+        return (self.segment_number, self.offset) if self.stale else None
+
+    def __repr__(self):
+        return (f"Recovery(entries={len(self.entries)} hard_state={self.hard_state} "
+                f"end={self.segment_number}:{self.offset} torn={self.torn})")
+
+
+cdef class WalBatch:
+    """The bytes of one append, and where each piece of them belongs."""
+
+    def __repr__(self):
+        pieces = " ".join(f"{number}:{offset}+{len(data)}" for number, offset, data in self.writes)
+        return f"WalBatch({pieces} end={self.end[0]}:{self.end[1]})"
+
+
+def first_segment(uint64_t node_id, uint32_t generation):
+    """The bytes with which a new log begins; `generation` is drawn by the caller."""
+    cdef uint8_t data[SEGMENT_HEADER_BYTES]
+    cdef SegmentHeader header
+    header.segment_number = FIRST_SEGMENT_NUMBER
+    header.node_id = node_id
+    header.generation = generation
+    header.previous_end_offset = 0
+    put_segment_header(data, &header)
+    return (<const char*>data)[:SEGMENT_HEADER_BYTES]
+
+
+# -- writing -------------------------------------------------------------------------------------
+
+cdef class WalWriter:
+    """Turns entries and hard states into bytes, from where a recovery ended.
+
+    Everything the recovery read must have been made durable, and its stale bytes zeroed.
+    """
+
+    def __cinit__(self, Recovery recovery not None, uint64_t segment_bytes=WAL_SEGMENT_BYTES):
+        self.node_id = recovery.node_id
+        self.segment_number = recovery.segment_number
+        self.offset = recovery.offset
+        self.segment_bytes = segment_bytes
+        self._generation = recovery.generation
+        self._synced = (recovery.segment_number, recovery.offset)
+        self._marked = recovery.marked
+        self._data_end = recovery.data_end
+        self._last_index = len(recovery.entries)
+
+    def __dealloc__(self):
+        buffer_free(&self._piece)
+
+    cpdef WalBatch append(self, list entries, HardState hard_state):
+        """The bytes of a batch: a marker, the entries, the hard state where it is not None."""
+        cdef list writes = []
+        cdef Entry entry
+        cdef Record record
+        cdef uint8_t vote[8]
+        self._piece_offset = self.offset
+        self._put_marker(writes)
+        for entry in entries:
+            ensure(1 <= entry.index <= self._last_index + 1,
+                   f"entry {entry.index} cannot follow entry {self._last_index}")
+            record.type = RECORD_ENTRY
+            record.kind = entry.kind
+            record.index = entry.index
+            record.term = entry.term
+            record.payload = <const uint8_t*><const char*>entry.data
+            record.payload_bytes = len(entry.data)
+            self._put(writes, &record)
+            self._last_index = entry.index
+        if hard_state is not None:
+            put_u64(vote, hard_state.vote)
+            record.type = RECORD_HARD_STATE
+            record.kind = 0
+            record.index = hard_state.commit_index
+            record.term = hard_state.term
+            record.payload = vote
+            record.payload_bytes = sizeof(vote)
+            self._put(writes, &record)
+        if entries or hard_state is not None:
+            self._data_end = (self.segment_number, self.offset)
+        return self._batch(writes)
+
+    cpdef WalBatch idle_marker(self):
+        """The one marker an idle log writes after its last sync; None where it says nothing new.
+
+        Without it a flip in the last batch before a quiet night would look like tearing.
+        """
+        cdef list writes = []
+        if self._synced < self._data_end or self._marked >= self._data_end:
+            return None
+        self._piece_offset = self.offset
+        self._put_marker(writes)
+        return self._batch(writes)
+
+    cpdef synced_to(self, tuple position):
+        """Everything before this position, the `end` of a batch, is on disk now."""
+        ensure(self._synced <= position <= (self.segment_number, self.offset),
+               f"synced to {position}, but {self._synced} was synced and the log ends at "
+               f"{(self.segment_number, self.offset)}")
+        self._synced = position
+
+    cdef int _put_marker(self, list writes) except -1:
+        cdef Record record
+        record.type = RECORD_MARKER
+        record.kind = 0
+        record.index = self._synced[0]
+        record.term = self._synced[1]
+        record.payload = NULL
+        record.payload_bytes = 0
+        self._put(writes, &record)
+        self._marked = self._synced
+        return 0
+
+    cdef int _put(self, list writes, Record* record) except -1:
+        cdef size_t record_bytes = RECORD_HEADER_BYTES + record.payload_bytes
+        ensure(record_bytes <= WAL_RECORD_BYTES_MAX
+               and record_bytes <= self.segment_bytes - SEGMENT_HEADER_BYTES,
+               f"a record of {record_bytes} bytes does not fit a segment")
+        if record_bytes > self.segment_bytes - self.offset:
+            self._rotate(writes)
+        if buffer_reserve(&self._piece, record_bytes) != 0:
+            raise MemoryError
+        put_record(self._piece.data + self._piece.used_bytes, record, self._generation)
+        self._piece.used_bytes += record_bytes
+        self.offset += record_bytes
+        return 0
+
+    cdef int _rotate(self, list writes) except -1:
+        cdef SegmentHeader header
+        self._flush(writes)
+        header.previous_end_offset = self.offset
+        self.segment_number += 1
+        self._generation = next_generation(self._generation, self.segment_number)
+        header.segment_number = self.segment_number
+        header.node_id = self.node_id
+        header.generation = self._generation
+        if buffer_reserve(&self._piece, SEGMENT_HEADER_BYTES) != 0:
+            raise MemoryError
+        put_segment_header(self._piece.data, &header)
+        self._piece.used_bytes = SEGMENT_HEADER_BYTES
+        self._piece_offset = 0
+        self.offset = SEGMENT_HEADER_BYTES
+        return 0
+
+    cdef int _flush(self, list writes) except -1:
+        if self._piece.used_bytes != 0:
+            writes.append((self.segment_number, self._piece_offset,
+                           (<const char*>self._piece.data)[:self._piece.used_bytes]))
+        self._piece.used_bytes = 0
+        if self._piece.capacity_bytes > PIECE_BYTES_KEPT:
+            buffer_free(&self._piece)
+        return 0
+
+    cdef WalBatch _batch(self, list writes):
+        cdef WalBatch batch = WalBatch.__new__(WalBatch)
+        self._flush(writes)
+        batch.writes = writes
+        batch.end = (self.segment_number, self.offset)
+        return batch
+
+
+# -- recovery ------------------------------------------------------------------------------------
+
+def recover(segments, node_id):
+    """What a log holds: a `Recovery`.
+
+    `segments` yields (number, bytes) in the order of numbers, one file at a time so that memory
+    holds no more than one; `node_id` is whose log it must be. Raises Damage, or StartError where
+    another version or another node wrote it.
+    """
+    cdef _Reader reader = _Reader.__new__(_Reader)
+    reader.node_id = node_id
+    for number, data in segments:
+        reader.feed(number, data)
+    return reader.finish()
+
+
+cdef class _Reader:
+    # Reads the segments of one log in order; holds what was believed so far.
+    cdef uint64_t node_id
+    # What the records said: entries 1 to len(entries), and the last hard state.
+    cdef list entries
+    cdef uint64_t last_term
+    cdef uint64_t term
+    cdef uint64_t vote
+    cdef uint64_t commit_index
+    # Where records end so far, and the generation there.
+    cdef uint64_t segment_number
+    cdef uint64_t offset
+    cdef uint32_t generation
+    # The segment that must come next, and its generation.
+    cdef uint64_t expected_number
+    cdef uint32_t expected_generation
+    # The highest position that a marker names, wherever it was found; and one of the log's own.
+    cdef uint64_t marked_number
+    cdef uint64_t marked_offset
+    cdef tuple own_marked
+    cdef tuple data_end
+    # Where something is bad or missing, should a marker say that it was whole; and why.
+    cdef tuple suspect
+    # No later segment continues the log.
+    cdef bint is_over
+    cdef list stale
+
+    def __cinit__(self):
+        self.entries = []
+        self.stale = []
+        self.own_marked = (0, 0)
+        self.data_end = (0, 0)
+        self.expected_number = FIRST_SEGMENT_NUMBER
+
+    cdef int feed(self, uint64_t number, bytes data) except -1:
+        cdef const uint8_t* start = <const uint8_t*><const char*>data
+        cdef size_t size = len(data)
+        cdef bint goes_on
+        if number != self.expected_number:
+            raise Damage(self.expected_number, 0,
+                         f"there is no such segment; {segment_name(number)} stands in its place")
+        goes_on = not self.is_over and self._enter(number, start, size)
+        self.expected_number = number + 1
+        if goes_on:
+            self.stale.clear()  # what follows the end of a segment that was left means nothing
+            self.suspect = None
+            self._read(start, size)
+        else:
+            self.is_over = True
+            self._search(number, start, size, 0)
+        self.expected_generation = next_generation(self.expected_generation, number + 1)
+        return 0
+
+    # Whether the log goes on in this segment.
+    cdef bint _enter(self, uint64_t number, const uint8_t* start, size_t size) except -1:
+        cdef SegmentHeader header
+        cdef uint32_t version = 0
+        cdef int status = get_segment_header(start, size, &header, &version)
+        cdef bint is_first = number == FIRST_SEGMENT_NUMBER
+        if status == STATUS_UNKNOWN_VERSION:
+            raise StartError(f"{segment_name(number)} is of version {version}, "
+                             f"which this Seafoam does not know")
+        if status != STATUS_OK:
+            if is_first:
+                raise Damage(number, 0, "its header is not whole")
+            if status == STATUS_DAMAGED and self.suspect is None:
+                self.suspect = (number, 0, "its header is not whole")
+            return False
+        if header.node_id != self.node_id:
+            raise StartError(f"{segment_name(number)} belongs to node {header.node_id:016x}, "
+                             f"this is node {self.node_id:016x}")
+        if header.segment_number != number:
+            raise Damage(number, 0, f"it is a copy of {segment_name(header.segment_number)}")
+        if is_first:
+            self.expected_generation = header.generation
+        if header.generation != self.expected_generation:
+            raise Damage(number, 0, "it is not the continuation of the segment before it")
+        if header.previous_end_offset != self.offset:
+            return False
+        self.segment_number = number
+        self.generation = header.generation
+        self.offset = SEGMENT_HEADER_BYTES
+        return True
+
+    # Takes the records of a segment, from behind its header to the first that is not whole.
+    cdef int _read(self, const uint8_t* start, size_t size) except -1:
+        cdef Record record
+        cdef uint64_t data_end = 0
+        cdef int status
+        while True:
+            status = get_record(start + self.offset, size - self.offset, self.generation, &record)
+            if status != STATUS_OK:
+                break
+            if record.type == RECORD_MARKER:
+                self._take_marker(&record)
+                self.offset += record.record_bytes
+                continue
+            if record.type == RECORD_ENTRY:
+                self._take_entry(&record)
+            else:
+                self._take_hard_state(&record)
+            self.offset += record.record_bytes
+            data_end = self.offset
+        if data_end != 0:
+            self.data_end = (self.segment_number, data_end)
+        if status == STATUS_UNKNOWN_TYPE:
+            raise StartError(
+                f"{segment_name(self.segment_number)} holds a record of type {record.type} and "
+                f"kind {record.kind} at offset {self.offset}, which this Seafoam does not know")
+        if status == STATUS_DAMAGED:
+            self.suspect = (self.segment_number, self.offset, "a record is not whole")
+        self._search(self.segment_number, start, size, self.offset)
+        return 0
+
+    cdef int _take_entry(self, Record* record) except -1:
+        cdef uint64_t last_index = len(self.entries)
+        if record.index == 0 or record.index > last_index + 1:
+            self._contradicts(f"entry {record.index} cannot follow entry {last_index}")
+        if record.index <= last_index:
+            if record.index <= self.commit_index:
+                self._contradicts(f"entry {record.index} is committed and cannot be replaced")
+            del self.entries[record.index - 1:]
+            self.last_term = (<Entry>self.entries[record.index - 2]).term if self.entries else 0
+        if record.term < self.last_term:
+            self._contradicts(f"entry {record.index} is of term {record.term}, "
+                              f"the one before it of term {self.last_term}")
+        self.last_term = record.term
+        self.entries.append(Entry(record.index, record.term, record.kind,
+                                  (<const char*>record.payload)[:record.payload_bytes]))
+        return 0
+
+    cdef int _take_hard_state(self, Record* record) except -1:
+        cdef uint64_t vote = get_u64(record.payload)
+        if record.term < self.term or record.index < self.commit_index:
+            self._contradicts(f"term {record.term} and commit index {record.index} go back behind "
+                              f"term {self.term} and commit index {self.commit_index}")
+        if record.index > <uint64_t>len(self.entries):
+            self._contradicts(f"entry {record.index} is committed, but the log ends at entry "
+                              f"{len(self.entries)}")
+        if record.term == self.term and self.vote != 0 and vote != self.vote:
+            self._contradicts(f"the vote of term {self.term} changes")
+        self.term = record.term
+        self.vote = vote
+        self.commit_index = record.index
+        return 0
+
+    cdef int _take_marker(self, Record* record) except -1:
+        if not self._mark(record, self.segment_number, self.offset):
+            self._contradicts(f"a marker names {segment_name(record.index)} at offset "
+                              f"{record.term}, which had not been written yet")
+        self.own_marked = max(self.own_marked, (record.index, record.term))
+        return 0
+
+    # Remembers what a marker at a position names; False where it names what comes after itself.
+    cdef bint _mark(self, Record* record, uint64_t number, uint64_t offset) noexcept:
+        if record.index > number or (record.index == number and record.term > offset):
+            return False
+        if record.index > self.marked_number:
+            self.marked_number = record.index
+            self.marked_offset = record.term
+        elif record.index == self.marked_number and record.term > self.marked_offset:
+            self.marked_offset = record.term
+        return True
+
+    cdef int _contradicts(self, str reason) except -1:
+        raise Damage(self.segment_number, self.offset, reason)
+
+    # Looks behind the end: for markers at any byte (W2), and for what must be zeroed (W3).
+    cdef int _search(self, uint64_t number, const uint8_t* start, size_t size, uint64_t begin
+                     ) except -1:
+        cdef Record record
+        cdef size_t offset = begin
+        cdef size_t end = size
+        if is_blank(start + begin, size - begin):
+            return 0
+        while start[end - 1] == 0:
+            end -= 1
+        self.stale.append((number, begin, end))
+        # The stale bytes may end inside a record's last zeros.
+        while offset < end and size - offset >= RECORD_HEADER_BYTES:
+            if start[offset + 8] == RECORD_MARKER:
+                if get_record(start + offset, RECORD_HEADER_BYTES, self.expected_generation,
+                              &record) == STATUS_OK and record.type == RECORD_MARKER:
+                    self._mark(&record, number, offset)
+            offset += 1
+        return 0
+
+    cdef Recovery finish(self):
+        cdef Recovery recovery
+        if self.segment_number == 0:
+            raise Damage(FIRST_SEGMENT_NUMBER, 0, "there is no such segment")
+        if ((self.marked_number, self.marked_offset) > (self.segment_number, self.offset)):
+            number, offset, reason = self.suspect or (
+                self.segment_number, self.offset, "records that were synced are not there")
+            raise Damage(number, offset, reason)
+        recovery = Recovery.__new__(Recovery)
+        recovery.entries = self.entries
+        if self.last_term > self.term:
+            self.term = self.last_term
+            self.vote = 0
+        recovery.hard_state = HardState(self.term, self.vote, self.commit_index)
+        recovery.node_id = self.node_id
+        recovery.segment_number = self.segment_number
+        recovery.offset = self.offset
+        recovery.generation = self.generation
+        recovery.marked = self.own_marked
+        recovery.data_end = self.data_end
+        recovery.stale = self.stale
+        return recovery

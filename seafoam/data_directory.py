@@ -1,0 +1,293 @@
+"""The data directory: whose it is, what is in it, and that it is durable.
+
+    LOCK   held by flock while a process uses the directory; holds its pid
+    META   the node's id, made once; a directory is whole from the moment it is there
+    wal/   the log's segments, %016x.wal, each of a fixed size reserved before its first byte
+
+Owns the names in the directory and every call that makes, renames, reserves, cuts or removes a
+file. Must never return what was read before it is durable, and never touch a directory that is
+not known to be Seafoam's own. Blocks; called before a node serves, after it has stopped, and from
+the thread that prepares segments.
+
+What is read is first synced, then dropped from the page cache, then read: what a killed process
+left there is made durable, and what an earlier failed write left there as if it were written is
+not believed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from seafoam._core.wal import Recovery, first_segment, recover, segment_name
+from seafoam._core.wire import SEGMENT_HEADER_BYTES, decode_meta, encode_meta
+from seafoam.errors import DataDamaged, StartError
+
+__all__ = ["DataDirectory"]
+
+LOCK, META, META_NEW, WAL = "LOCK", "META", "META.new", "wal"
+#: Found in the root of a file system of its own; means nothing.
+LOST_AND_FOUND = "lost+found"
+#: What a directory may hold whose making was interrupted before META was there.
+UNFINISHED = {LOCK, META_NEW, WAL, LOST_AND_FOUND}
+SEGMENT_PATTERN = re.compile(r"[0-9a-f]{16}\.wal")
+FIRST_SEGMENT_NUMBER = 1
+
+OPEN_FLAGS = os.O_RDWR | os.O_CLOEXEC
+
+
+class DataDirectory:
+    """A node's directory, from `lock` to `unlock`.
+
+    OSErrors are the caller's to turn into words; StartError and DataDamaged are sentences.
+    """
+
+    def __init__(self, path: Path, segment_bytes: int) -> None:
+        self.path = path
+        self.segment_bytes = segment_bytes
+        self._wal = path / WAL
+        self._lock_fd = -1
+
+    # -- whose it is ---------------------------------------------------------------------------
+
+    def lock(self) -> None:
+        """Make the directory where there is none, and keep every other process out of it."""
+        _make_directories(self.path)
+        self._refuse_foreign()
+        fd = os.open(self.path / LOCK, OPEN_FLAGS | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
+            os.close(fd)
+            holder = f"process {pid}" if pid.isdecimal() else "another process"
+            raise StartError(f"the data directory {self.path} is in use by {holder}") from None
+        self._lock_fd = fd
+        with contextlib.suppress(OSError):  # a courtesy, and the disk may be full
+            os.pwrite(fd, f"{os.getpid():<20}\n".encode(), 0)
+
+    def unlock(self) -> None:
+        """Let others in; may be called again."""
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+            self._lock_fd = -1
+
+    def _refuse_foreign(self) -> None:
+        names = {entry.name for entry in os.scandir(self.path)}
+        if META not in names and not names <= UNFINISHED:
+            stranger = min(names - UNFINISHED)
+            raise StartError(
+                f"{self.path} is no Seafoam data directory: it holds {stranger!r} but no META; "
+                f"name an empty or new directory"
+            )
+
+    def node_id(self, candidate: int) -> int:
+        """The id in META; `candidate` where the directory is new, once it is made whole."""
+        try:
+            meta = (self.path / META).read_bytes()
+        except FileNotFoundError:
+            self._make(candidate)
+            return candidate
+        try:
+            return decode_meta(meta)
+        except DataDamaged as error:
+            raise DataDamaged(f"{self.path}/{error}") from None
+        except StartError as error:
+            raise StartError(f"{self.path}/{error}") from None
+
+    def _make(self, node_id: int) -> None:
+        self._discard_unfinished()
+        _make_directories(self._wal)
+        fd = self.create_segment(FIRST_SEGMENT_NUMBER)
+        try:
+            # Drawn apart from the id, which everybody may know: a client that knew it could put
+            # what looks like a record into a key.
+            generation = int.from_bytes(os.urandom(4), "little")
+            _write_all(fd, first_segment(node_id, generation), 0)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        new = self.path / META_NEW
+        fd = os.open(new, OPEN_FLAGS | os.O_CREAT | os.O_TRUNC, 0o600)
+        try:
+            _write_all(fd, encode_meta(node_id), 0)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        new.rename(self.path / META)
+        _sync_directory(self.path)
+
+    def _discard_unfinished(self) -> None:
+        """Make room for a making that begins again, but never by a log that somebody wrote."""
+        paths = sorted(self._wal.iterdir()) if self._wal.exists() else []
+        for path in paths:
+            is_first = path.name == segment_name(FIRST_SEGMENT_NUMBER)
+            if not is_first or any(path.read_bytes()[SEGMENT_HEADER_BYTES:]):
+                raise StartError(
+                    f"{self.path} holds a log but no META, which says whose it is; put META back, "
+                    f"or name an empty or new directory"
+                )
+        for path in paths:
+            path.unlink()
+
+    # -- what is in it -------------------------------------------------------------------------
+
+    def recover(self, node_id: int) -> Recovery:
+        """Everything the log holds, durable, with what is torn at its end cut off."""
+        numbers = self._segment_numbers()
+        try:
+            recovery = recover(self._read_segments(numbers), node_id)
+        except DataDamaged as error:
+            raise DataDamaged(f"{self._wal}/{error}") from None
+        except StartError as error:
+            raise StartError(f"{self._wal}/{error}") from None
+        _sync_directory(self._wal)
+        _sync_directory(self.path)
+        for number, begin, end in reversed(recovery.stale):
+            self._blank(number, begin, end)
+        # One is kept, prepared; the last goes first, so that a crash leaves no gap.
+        for number in sorted(numbers, reverse=True):
+            if number > recovery.segment_number + 1:
+                self.remove_segment(number)
+        return recovery
+
+    def _segment_numbers(self) -> list[int]:
+        names = sorted(entry.name for entry in os.scandir(self._wal))
+        for name in names:
+            if not SEGMENT_PATTERN.fullmatch(name) and name != LOST_AND_FOUND:
+                raise StartError(f"{self._wal} holds {name!r}, which is no segment of a log")
+        return [int(name[:16], 16) for name in names if name != LOST_AND_FOUND]
+
+    def _read_segments(self, numbers: list[int]) -> Iterator[tuple[int, bytes]]:
+        for number in numbers:
+            fd = os.open(self._path(number), OPEN_FLAGS)
+            try:
+                sync_data(fd)
+                if hasattr(os, "posix_fadvise"):
+                    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+                data = _read_written(fd)
+            finally:
+                os.close(fd)
+            yield number, data
+
+    def _blank(self, number: int, begin: int, end: int) -> None:
+        # In place: truncating would give back room that another process may take.
+        fd = os.open(self._path(number), OPEN_FLAGS)
+        try:
+            _write_all(fd, bytes(end - begin), begin)
+            sync_data(fd)
+        finally:
+            os.close(fd)
+
+    # -- segments ------------------------------------------------------------------------------
+
+    def _path(self, number: int) -> Path:
+        return self._wal / segment_name(number)
+
+    def open_segment(self, number: int) -> int:
+        """A descriptor of a segment that is there, its room reserved."""
+        fd = os.open(self._path(number), OPEN_FLAGS)
+        try:
+            # A copied directory has holes where zeros were.
+            _reserve(fd, self.segment_bytes)
+            os.fsync(fd)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
+    def has_segment(self, number: int) -> bool:
+        """Whether there is a file of this number."""
+        return self._path(number).exists()
+
+    def remove_segment(self, number: int) -> None:
+        """Give back a segment that holds nothing, durably."""
+        self._path(number).unlink()
+        _sync_directory(self._wal)
+
+    def create_segment(self, number: int) -> int:
+        """A descriptor of a new segment, its room reserved and its name durable.
+
+        Where there is no room for it, nothing of it stays.
+        """
+        path = self._path(number)
+        fd = os.open(path, OPEN_FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            _reserve(fd, self.segment_bytes)
+            os.fsync(fd)
+            _sync_directory(self._wal)
+        except BaseException:
+            os.close(fd)
+            with contextlib.suppress(OSError):
+                path.unlink()
+            raise
+        return fd
+
+
+def write_durably(fd: int, data: bytes, offset: int) -> None:
+    """Write and sync, on the caller's thread; OSError where either failed."""
+    _write_all(fd, data, offset)
+    sync_data(fd)
+
+
+def sync_data(fd: int) -> None:
+    """Make a file's bytes durable, and of its metadata what is needed to read them."""
+    if sys.platform == "darwin":
+        fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+    else:
+        os.fdatasync(fd)
+
+
+def _write_all(fd: int, data: bytes, offset: int) -> None:
+    written_bytes = os.pwrite(fd, data, offset)
+    if written_bytes != len(data):
+        raise OSError(errno.EIO, f"the disk took {written_bytes} of {len(data)} bytes")
+
+
+def _read_written(fd: int) -> bytes:
+    """A file's bytes, without what is reserved behind the last that was ever written."""
+    end = 0
+    try:
+        while True:
+            end = os.lseek(fd, os.lseek(fd, end, os.SEEK_DATA), os.SEEK_HOLE)
+    except OSError as error:
+        if error.errno != errno.ENXIO:  # there is no data behind `end`
+            raise
+    with open(fd, "rb", buffering=0, closefd=False) as file:
+        file.seek(0)
+        data = file.read(end)
+    if len(data) != end:
+        raise OSError(errno.EIO, f"only {len(data)} of {end} bytes could be read")
+    return data
+
+
+def _reserve(fd: int, size: int) -> None:
+    if sys.platform == "darwin":
+        # There is no call that reserves without writing: what is not there yet is written.
+        length = os.fstat(fd).st_size
+        if length < size:
+            _write_all(fd, bytes(size - length), length)
+    else:
+        os.posix_fallocate(fd, 0, size)
+
+
+def _sync_directory(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _make_directories(path: Path) -> None:
+    if path.is_dir():
+        return
+    _make_directories(path.absolute().parent)
+    path.mkdir(exist_ok=True)
+    _sync_directory(path.absolute().parent)

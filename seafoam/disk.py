@@ -1,0 +1,381 @@
+"""The disk: a node's log in its data directory, one sync for all that waits.
+
+Implements `seafoam.ports.Disk` on a `DataDirectory`, a `WalWriter` and the disk thread. Owns the
+segments' descriptors and the callbacks of what is not durable yet. Must never call one before
+its bytes and all bytes before them are synced, never write past what is reserved, and never go on
+after a write or sync that failed.
+
+The next segment is always prepared while the current one is written, by a thread of its own, so
+that a rotation waits for nothing and room is known ahead: what fits into the current and the
+prepared segment cannot meet a full disk. The disk is `full` from the moment that falls below a
+reserve, which only happens where the next segment cannot be prepared for want of room, or is
+asked for faster than it can be prepared.
+
+    append -> WalWriter -> queued in the disk thread ------------------> synced -> on_durable
+                    \\--> waiting, only while its segment is prepared --/
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+from seafoam._core import limits
+from seafoam._core.disk_loop import DiskCounters, DiskLoop
+from seafoam._core.message import ENTRY_FOUNDING, Entry, HardState
+from seafoam._core.wal import Recovery, WalBatch, WalWriter, segment_name
+from seafoam._core.wire import SEGMENT_HEADER_BYTES
+from seafoam.data_directory import DataDirectory, write_durably
+from seafoam.errors import DiskFailed, StartError, ensure
+
+__all__ = ["FileDisk"]
+
+#: How long nothing was written before the marker that says so: long enough not to sync twice for
+#: each write of a slow client, short against how long a disk needs to go bad.
+IDLE_MARKER_SECONDS = 0.25
+#: The part of a segment that only what was accepted before, terms and votes may use. Half of one
+#: holds the largest record and as much again.
+RESERVE_DIVISOR = 2
+
+#: What a system answers that has no room; everything else is a failure.
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+
+logger = logging.getLogger("seafoam.disk")
+
+ensure(limits.WAL_SEGMENT_BYTES // RESERVE_DIVISOR >= 2 * limits.WAL_RECORD_BYTES_MAX,
+       "the reserve must hold the largest record and as much again")
+
+
+class FileDisk:
+    """A node's disk, from `open` to `close`, on one event loop.
+
+    `on_failure` is called once, with a DiskFailed, when a write or sync has failed.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        on_failure: Callable[[DiskFailed], None],
+        segment_bytes: int = limits.WAL_SEGMENT_BYTES,
+    ) -> None:
+        self.path = path.absolute()
+        self.node_id = 0
+        self.start_id = _random_id()
+        self._loop = loop
+        self._on_failure = on_failure
+        self._directory = DataDirectory(self.path, segment_bytes)
+        self._segment_bytes = segment_bytes
+        self._reserve_bytes = segment_bytes // RESERVE_DIVISOR
+        self._failure: DiskFailed | None = None
+        self._is_open = False
+        # What is queued in the disk thread, by ticket, and what waits for its segment.
+        self._pending: deque[tuple[int, WalBatch, Callable[[], None] | None]] = deque()
+        self._waiting: deque[tuple[WalBatch, Callable[[], None] | None]] = deque()
+        # Segments that may be written to: the current one, a prepared one, and those before the
+        # current whose last bytes are not synced yet.
+        self._fds: dict[int, int] = {}
+        self._preparing: Future[int] | None = None
+        self._preparer = ThreadPoolExecutor(1, thread_name_prefix="seafoam-prepare")
+        self._lacks_room = False
+        self._marker_timer: asyncio.TimerHandle | None = None
+
+    # -- opening and closing -------------------------------------------------------------------
+
+    def open(self) -> Recovery:
+        """Take the directory, making it where there is none; what its log holds, all durable.
+
+        StartError or DataDamaged, in one sentence, where it cannot be used; nothing is left open.
+        """
+        try:
+            self._directory.lock()
+            self.node_id = self._directory.node_id(_random_id())
+            return self._begin()
+        except OSError as error:
+            self._let_go()
+            where = error.filename or self.path
+            raise StartError(
+                f"the data directory {self.path} cannot be used: {where}: {error.strerror}"
+            ) from None
+        except BaseException:
+            self._let_go()
+            raise
+
+    def _begin(self) -> Recovery:
+        recovery = self._directory.recover(self.node_id)
+        if recovery.torn is not None:
+            logger.warning(
+                "cut what was being written when the node last ended: %d bytes behind offset %d "
+                "of %s", sum(end - begin for _, begin, end in recovery.stale), recovery.offset,
+                segment_name(recovery.segment_number),
+            )
+        current = recovery.segment_number
+        self._fds[current] = self._directory.open_segment(current)
+        if self._directory.has_segment(current + 1):
+            self._reopen_prepared(current + 1)
+        self._writer = WalWriter(recovery, self._segment_bytes)
+        self._thread = DiskLoop()
+        self._loop.add_reader(self._thread.wake_fd, self._on_wake)
+        self._is_open = True
+        self._prepare()
+        self._await_idleness()
+        return recovery
+
+    def _reopen_prepared(self, number: int) -> None:
+        try:
+            self._fds[number] = self._directory.open_segment(number)
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            # The node ended while it was being prepared, and now there is no room for the rest.
+            self._directory.remove_segment(number)
+
+    def found(self, founding: bytes) -> Recovery:
+        """Write entry 1 of an empty log, committed; what the log holds then, all durable.
+
+        Blocks; StartError where it cannot be written.
+        """
+        ensure(self._is_open and not self._pending and not self._waiting
+               and self._writer.offset == SEGMENT_HEADER_BYTES, "only an empty log is founded")
+        # Waits for the segment that is being prepared: it must not come and go while they are
+        # listed.
+        self._adopt_prepared()
+        batch = self._writer.append([Entry(1, 1, ENTRY_FOUNDING, founding)], HardState(1, 0, 1))
+        try:
+            self._write_now(batch)
+            return self._directory.recover(self.node_id)
+        except OSError as error:
+            raise StartError(
+                f"the data directory {self.path} cannot be written: {error.strerror}"
+            ) from None
+
+    def close(self) -> None:
+        """Make durable what was appended, say in the log that it is, and let the directory go.
+
+        The callbacks of what becomes durable are called from within. What waits for room that
+        there is not stays unwritten.
+        """
+        if self._is_open:
+            self._is_open = False
+            self._cancel_marker()
+            self._preparer.shutdown()
+            self._adopt_prepared()
+            while self._waiting and self._take_segment(
+                partial(self._directory.create_segment, max(self._fds) + 1)
+            ):
+                pass
+            self._thread.stop()
+            self._report()
+            self._loop.remove_reader(self._thread.wake_fd)
+            if self._failure is None and not self._waiting:
+                self._write_last_marker()
+        self._let_go()
+
+    def _write_last_marker(self) -> None:
+        batch = self._writer.idle_marker()
+        if batch is None or not self._has_segments(batch):
+            return
+        try:
+            self._write_now(batch)
+        except OSError as error:
+            # Everything is durable; the log merely ends without its marker.
+            logger.warning("the log's last marker was not written: %s", error)
+
+    def _write_now(self, batch: WalBatch) -> None:
+        for number, offset, data in batch.writes:
+            write_durably(self._fds[number], data, offset)
+        self._writer.synced_to(batch.end)
+
+    def _let_go(self) -> None:
+        for fd in self._fds.values():
+            os.close(fd)
+        self._fds.clear()
+        self._preparer.shutdown()
+        self._directory.unlock()
+
+    # -- appending -----------------------------------------------------------------------------
+
+    def append(
+        self, entries: list[Entry], hard_state: HardState | None, on_durable: Callable[[], None]
+    ) -> None:
+        """As `seafoam.ports.Disk.append`."""
+        if self._failure is not None:
+            raise self._failure
+        ensure(self._is_open, "an append to a disk that is not open")
+        self._cancel_marker()
+        self._waiting.append((self._writer.append(entries, hard_state), on_durable))
+        self._submit_waiting()
+
+    def _has_segments(self, batch: WalBatch) -> bool:
+        return all(number in self._fds for number, _, _ in batch.writes)
+
+    def _submit_waiting(self) -> None:
+        """Queue in order what has its segments; the rest waits for `_prepare`."""
+        while self._waiting and self._has_segments(self._waiting[0][0]):
+            batch, on_durable = self._waiting.popleft()
+            try:
+                ticket = self._thread.submit(
+                    [(self._fds[number], offset, data) for number, offset, data in batch.writes]
+                )
+            except DiskFailed:
+                return  # what wakes the loop to say so is under way
+            self._pending.append((ticket, batch, on_durable))
+        self._prepare()
+
+    def _on_wake(self) -> None:
+        self._report()
+        if self._failure is None and not self._pending and not self._waiting:
+            self._await_idleness()
+
+    def _report(self) -> None:
+        """Call back for what is durable; then, where the thread has failed, say so once."""
+        ticket = self._thread.completed()
+        failure = self._thread.failure()
+        while self._pending and self._pending[0][0] <= ticket:
+            _, batch, on_durable = self._pending.popleft()
+            self._writer.synced_to(batch.end)
+            self._close_before(batch.end[0])
+            if on_durable is not None:
+                on_durable()
+        if failure is not None:
+            number = next((n for n, fd in self._fds.items() if fd == failure.fd), 0)
+            self._fail(f"a {failure.call} of {segment_name(number)} failed: {failure.reason}")
+
+    def _fail(self, what: str) -> None:
+        if self._failure is None:
+            self._failure = DiskFailed(
+                f"{what}; it is not tried again, because nobody knows what is on the disk now"
+            )
+            self._cancel_marker()
+            self._on_failure(self._failure)
+
+    def _await_idleness(self) -> None:
+        if self._marker_timer is None:
+            self._marker_timer = self._loop.call_later(
+                IDLE_MARKER_SECONDS, self._append_idle_marker
+            )
+
+    def _append_idle_marker(self) -> None:
+        self._marker_timer = None
+        if self._pending or self._waiting:
+            return
+        batch = self._writer.idle_marker()
+        if batch is not None:
+            self._waiting.append((batch, None))
+            self._submit_waiting()
+
+    def _cancel_marker(self) -> None:
+        if self._marker_timer is not None:
+            self._marker_timer.cancel()
+            self._marker_timer = None
+
+    # -- segments ------------------------------------------------------------------------------
+
+    def _close_before(self, number: int) -> None:
+        for done in [n for n in self._fds if n < number]:
+            os.close(self._fds.pop(done))
+
+    def _prepare(self, *, once_more: bool = False) -> None:
+        """See to it that the segment behind the one in use is being prepared, if it is not.
+
+        Where there was no room before, only `once_more`: every append would ask in vain.
+        """
+        if self._preparing is not None or not self._is_open:
+            return
+        has_next = max(self._fds) > self._writer.segment_number
+        if has_next or (self._lacks_room and not once_more):
+            return
+        self._preparing = self._preparer.submit(
+            self._directory.create_segment, max(self._fds) + 1
+        )
+        self._preparing.add_done_callback(self._wake_for_prepared)
+
+    def _wake_for_prepared(self, _: Future[int]) -> None:
+        # On the preparing thread; the loop may be gone where a program ends without `close`.
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._on_prepared)
+
+    def _on_prepared(self) -> None:
+        if self._is_open and self._failure is None:
+            self._adopt_prepared()
+
+    def _adopt_prepared(self) -> None:
+        """Take over the segment that was being prepared, waiting for it where it still is."""
+        prepared, self._preparing = self._preparing, None
+        if prepared is not None:
+            self._take_segment(prepared.result)
+
+    def _take_segment(self, create: Callable[[], int]) -> bool:
+        """Write on in one more segment; or remember that there is no room for it."""
+        try:
+            self._fds[max(self._fds) + 1] = create()
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                self._fail(f"preparing a segment of the log failed: {error}")
+                return False
+            if not self._lacks_room:
+                logger.warning(
+                    "the disk of %s has no room for the log's next %d bytes; of what is reserved "
+                    "%d bytes are left, and writes are refused below %d", self.path,
+                    self._segment_bytes, self.room_bytes(), self._reserve_bytes,
+                )
+            self._lacks_room = True
+            return False
+        if self._lacks_room:
+            logger.info("the disk of %s has room again", self.path)
+        self._lacks_room = False
+        self._submit_waiting()
+        return True
+
+    def room_bytes(self) -> int:
+        """What can still be written whatever happens to the disk's room."""
+        written = self._writer.segment_number
+        room_bytes = sum(
+            self._segment_bytes - SEGMENT_HEADER_BYTES for number in self._fds if number > written
+        )
+        if written in self._fds:
+            room_bytes += self._segment_bytes - self._writer.offset
+        return room_bytes
+
+    @property
+    def full(self) -> bool:
+        """As `seafoam.ports.Disk.full`."""
+        # Also while the next segment is only being prepared: to refuse a write for some
+        # milliseconds is better than to accept one that then finds no room.
+        return self.room_bytes() < self._reserve_bytes
+
+    def retry_prepare(self) -> None:
+        """As `seafoam.ports.Disk.retry_prepare`."""
+        if self._failure is None:
+            self._prepare(once_more=True)
+
+    # -- looking -------------------------------------------------------------------------------
+
+    def counters(self) -> DiskCounters:
+        """What the disk thread has done since `open`."""
+        return self._thread.counters()
+
+    def status(self) -> dict[str, object]:
+        """What `/status` says of the disk."""
+        counters = self._thread.counters()
+        return {
+            "full": self.full,
+            "room_bytes": self.room_bytes(),
+            "written_bytes": counters.written_bytes,
+            "syncs": counters.syncs_count,
+            "last_sync_us": counters.last_sync_ns // 1000,
+            "longest_sync_us": counters.longest_sync_ns // 1000,
+        }
+
+
+def _random_id() -> int:
+    """A number that is nobody else's; never 0, which stands for none."""
+    return int.from_bytes(os.urandom(8), "little") or 1

@@ -1,0 +1,76 @@
+"""The doors through which a node meets the world, as protocols.
+
+Owns the contracts and no behaviour. Must never import what implements them: a node is written
+against these alone, so that a simulator can stand in for the clock and the disk. Everything runs
+on one thread, the event loop's; no method blocks on the disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from seafoam._core.message import Entry, HardState
+
+__all__ = ["Clock", "Disk", "Timer"]
+
+
+class Timer(Protocol):
+    """A callback that is still to come."""
+
+    def cancel(self) -> None:
+        """It will not be called, unless it has been; may be said again."""
+
+
+class Clock(Protocol):
+    """Time, and what is to happen in it."""
+
+    def now_ns(self) -> int:
+        """Nanoseconds since some fixed moment; never goes back."""
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        """Call once the code that runs now has given the loop back, in the order of asking."""
+
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> Timer:
+        """Call once this many seconds have passed, or a little later; never from within."""
+
+
+class Disk(Protocol):
+    """A node's log on disk, from behind what its recovery returned."""
+
+    @property
+    def node_id(self) -> int:
+        """The node's id: made once with the data directory, kept in it."""
+
+    @property
+    def start_id(self) -> int:
+        """Another number for each start, so that two runs are never taken for one."""
+
+    @property
+    def full(self) -> bool:
+        """There may be no room for another write: refuse it before proposing it.
+
+        Becomes true while there still is room for what was accepted before, for terms and votes;
+        becomes false by itself once `retry_prepare` finds room.
+        """
+
+    def append(
+        self, entries: list[Entry], hard_state: HardState | None, on_durable: Callable[[], None]
+    ) -> None:
+        """Write these behind everything appended before; returns at once.
+
+        `on_durable` is called, in the order of appends and never from within this call, when the
+        entries, the hard state and everything before them would survive a loss of power. Appends
+        made while the disk is busy share its next sync. What is appended while there is no room
+        waits, and is durable only when it is.
+
+        After a failure nothing is called any more, whatever had been appended: the failure went
+        to the handler that the disk was made with, once, and the process must end. An append
+        after that raises DiskFailed.
+        """
+
+    def retry_prepare(self) -> None:
+        """Look again whether there is room; returns at once. For a timer, while `full`."""
+
+    def status(self) -> dict[str, object]:
+        """What `/status` says of the disk."""

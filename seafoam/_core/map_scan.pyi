@@ -1,0 +1,1 @@
+"""Stub of the map's scan, of which Python sees nothing: MapReader.scan is its face."""

@@ -61,6 +61,20 @@ def test_writes_are_there_and_in_order_when_their_ticket_completes(loop, files):
     assert data == b"0499" + b"".join(b"%04d" % n for n in range(500))
 
 
+def test_looking_while_it_writes(loop, files):
+    # Every public look meets the thread at work: what a race detector wants to see.
+    seen = 0
+    for n in range(1000):
+        ticket = loop.submit([(files[n % 2], n, b"x")])
+        for _ in range(3):
+            now = loop.completed()
+            assert seen <= now <= ticket
+            seen = now
+            assert loop.counters().writes_count >= seen
+            assert loop.failure() is None
+    wait_for(loop, 1000)
+
+
 def test_everything_queued_while_it_writes_shares_one_sync(loop, files):
     # The first takes tens of milliseconds, queueing the others tens of microseconds.
     loop.submit([(files[0], 0, bytes(48 << 20))])

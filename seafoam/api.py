@@ -1,0 +1,681 @@
+"""The calls of the API as functions of bytes: request bodies to calls, results to answer bodies.
+
+Owns what a body may hold (fields, types, limits), what each answer and error looks like, and which
+part of a batch an answer has no room for. Knows nothing of HTTP framing, sockets or time, so that
+another protocol can share it. Values stay the JSON text they are; nothing here reads a number or
+a string out of one.
+
+Invariants:
+  A1  A call that `parse` returns is valid as a whole: nothing of it is refused later for its form.
+  A2  An unknown, duplicate or ill-typed field refuses the call and is named; none is ignored.
+  A3  Every answer to a body that is a JSON object with one valid msg_id carries it, errors too.
+  A4  The bytes of a /get answer are those of `_core/read_path`, which answers most of them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from seafoam._core import limits
+from seafoam._core.json import JsonError, fields, quote, split, uint64, unescape
+from seafoam._core.map import MapReader
+from seafoam._core.store import CommandResult, OperationResult
+from seafoam._core.wire import (
+    OPERATION_CAS,
+    OPERATION_GET,
+    OPERATION_SET,
+    Operation,
+    encode_command,
+)
+from seafoam.errors import CODES, Refusal, ensure
+
+__all__ = [
+    "CALLS",
+    "Answer",
+    "CallRefused",
+    "Read",
+    "Write",
+    "answer_too_large",
+    "error_answer",
+    "error_start",
+    "find_msg_id",
+    "overloaded",
+    "parse",
+]
+
+#: The calls, by name; an HTTP path is the name behind a slash.
+CALLS = ("get", "set", "cas", "delete", "batch", "scan")
+#: Calls that are answered with `applied` whatever is wrong with their body.
+WRITES = frozenset({"set", "cas", "delete", "batch"})
+#: A value stands one level below its call's own object.
+CALL_DEPTH_MAX = limits.JSON_DEPTH_MAX + 1
+#: A batch's operation stands in an array in an object.
+BATCH_DEPTH_MAX = limits.JSON_DEPTH_MAX + limits.JSON_ENVELOPE_DEPTH
+#: What every scan's `next` looks like. One that does and is none of this cluster's is told apart.
+CURSOR = re.compile(r"(?:[0-9a-f]{16}\.[0-9A-Za-z_-]{0,1366})?", re.ASCII)
+#: How often a batch of gets is read again because values grew since their sizes were looked at.
+READ_ATTEMPTS_MAX = 4
+#: What stands around a value in a batch's results, and what stands there instead of one.
+RESULT_BYTES = 128
+#: As much of a client's own text as a message repeats.
+SHOWN_CHARACTERS_MAX = 64
+
+Field = tuple[str, str, bytes]
+Check = Callable[[str, str, bytes], Any]
+
+
+class Answer(NamedTuple):
+    """A whole answer but for its framing; `body` is JSON text."""
+
+    http_status: int
+    body: bytes
+
+
+class CallRefused(Exception):
+    """A body that is no call; `answer` says why."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer.body.decode())
+        self.answer = answer
+
+
+# -- errors ------------------------------------------------------------------------------------
+
+
+def error_start(
+    code: str, message: str, *, applied: str | None = None, more: bytes = b""
+) -> bytes:
+    """The body of an error without its end: ``{"error":{...}``; `more` goes into the error."""
+    told = b"" if applied is None else b',"applied":%b' % quote(applied)
+    return b'{"error":{"code":%b,"message":%b%b%b}' % (quote(code), quote(message), told, more)
+
+
+def error_answer(refusal: Refusal, msg_id: bytes | None = None) -> Answer:
+    """The answer that tells of a refusal."""
+    start = error_start(refusal.code, refusal.message, applied=refusal.applied)
+    return Answer(refusal.http_status, start + _reply_last(msg_id) + b"}")
+
+
+def _reply_first(msg_id: bytes | None) -> bytes:
+    return b"" if msg_id is None else b'"in_reply_to":%b,' % msg_id
+
+
+def _reply_last(msg_id: bytes | None) -> bytes:
+    return b"" if msg_id is None else b',"in_reply_to":%b' % msg_id
+
+
+def _bad(message: str) -> Refusal:
+    return Refusal("bad_request", message)
+
+
+def _shown(text: str) -> str:
+    """A client's text as a message repeats it: quoted and not too long."""
+    short = text if len(text) <= SHOWN_CHARACTERS_MAX else text[:SHOWN_CHARACTERS_MAX] + "..."
+    return quote(short).decode()
+
+
+# -- fields ------------------------------------------------------------------------------------
+
+#: How a message calls a JSON kind.
+NOUNS = {
+    "object": "an object",
+    "array": "an array",
+    "string": "a string",
+    "number": "a number",
+    "true": "true",
+    "false": "false",
+    "null": "null",
+}
+
+
+def _string(name: str, kind: str, text: bytes) -> bytes:
+    if kind != "string":
+        raise _bad(f"{name} must be a string, not {NOUNS[kind]}")
+    return unescape(text[1:-1])
+
+
+def _key(name: str, kind: str, text: bytes) -> bytes:
+    key = _string(name, kind, text)
+    if len(key) < limits.KEY_BYTES_MIN:
+        raise _bad(f"{name} is empty; a key has 1 to {limits.KEY_BYTES_MAX} bytes")
+    return _fitting_key(name, key)
+
+
+def _prefix(name: str, kind: str, text: bytes) -> bytes:
+    return _fitting_key(name, _string(name, kind, text))
+
+
+def _fitting_key(name: str, key: bytes) -> bytes:
+    if len(key) > limits.KEY_BYTES_MAX:
+        raise Refusal(
+            "too_large", f"{name} has {len(key)} bytes; a key has at most {limits.KEY_BYTES_MAX}"
+        )
+    return key
+
+
+def _keys(name: str, kind: str, text: bytes) -> list[bytes]:
+    if kind != "array":
+        raise _bad(f"{name} must be an array of strings, not {NOUNS[kind]}")
+    texts = split(text)
+    if not 1 <= len(texts) <= limits.KEYS_PER_READ_MAX:
+        raise _bad(f"{name} holds {len(texts)} keys; it takes 1 to {limits.KEYS_PER_READ_MAX}")
+    return [_key(f"{name}[{at}]", _kind_of(item), item) for at, item in enumerate(texts)]
+
+
+def _value(name: str, kind: str, text: bytes) -> bytes:
+    if len(text) > limits.VALUE_BYTES_MAX:
+        raise Refusal(
+            "too_large",
+            f"{name} has {len(text)} bytes without insignificant whitespace; "
+            f"a value has at most {limits.VALUE_BYTES_MAX}",
+        )
+    return text
+
+
+def _cursor(name: str, kind: str, text: bytes) -> str:
+    cursor = _string(name, kind, text).decode()
+    if CURSOR.fullmatch(cursor) is None:
+        raise _bad(f"{name} must be empty or the next of an earlier answer, unchanged")
+    return cursor
+
+
+def _flag(name: str, kind: str, text: bytes) -> bool:
+    if kind not in ("true", "false"):
+        raise _bad(f"{name} must be true or false, not {NOUNS[kind]}")
+    return kind == "true"
+
+
+def _integer(name: str, kind: str, text: bytes) -> int:
+    number = uint64(text) if kind == "number" else None
+    if number is None:
+        said = NOUNS[kind] if kind != "number" else _shown(text[:SHOWN_CHARACTERS_MAX].decode())
+        raise _bad(
+            f"{name} must be an integer from 0 to 18446744073709551615, "
+            f"without fraction or exponent, not {said}"
+        )
+    return number
+
+
+def _msg_id(name: str, kind: str, text: bytes) -> bytes:
+    _integer(name, kind, text)
+    return text
+
+
+def _between(least: int, most: int) -> Check:
+    def check(name: str, kind: str, text: bytes) -> int:
+        number = _integer(name, kind, text)
+        if not least <= number <= most:
+            raise _bad(f"{name} is {number}; it takes {least} to {most}")
+        return number
+
+    return check
+
+
+def _operations(name: str, kind: str, text: bytes) -> list[bytes]:
+    if kind != "array":
+        raise _bad(f"{name} must be an array of operations, not {NOUNS[kind]}")
+    texts = split(text)
+    most = limits.OPS_PER_BATCH_MAX
+    if not 1 <= len(texts) <= most:
+        raise _bad(f"{name} holds {len(texts)} operations; it takes 1 to {most}")
+    return texts
+
+
+_KIND_BY_FIRST_BYTE = {
+    ord("{"): "object", ord("["): "array", ord('"'): "string",
+    ord("t"): "true", ord("f"): "false", ord("n"): "null",
+}
+
+
+def _kind_of(text: bytes) -> str:
+    """The kind of a checked, compact value."""
+    return _KIND_BY_FIRST_BYTE.get(text[0], "number")
+
+
+_TIMEOUT = _between(limits.TIMEOUT_MS_MIN, limits.TIMEOUT_MS_MAX)
+_REPLY: dict[str, Check] = {"msg_id": _msg_id}
+_WRITE: dict[str, Check] = {"msg_id": _msg_id, "timeout_ms": _TIMEOUT}
+_GET: dict[str, Check] = {"key": _key}
+_SET: dict[str, Check] = {"key": _key, "value": _value, "if_absent": _flag}
+_CAS: dict[str, Check] = {
+    "key": _key, "old_value": _value, "old_version": _integer, "new_value": _value,
+}
+_DELETE: dict[str, Check] = {"key": _key, "error_if_not_key": _flag}
+_SCAN: dict[str, Check] = {
+    "prefix": _prefix, "after": _cursor, "limit": _between(1, limits.SCAN_LIMIT_MAX),
+    "values": _flag,
+}
+_BATCH: dict[str, Check] = {"ops": _operations}
+
+
+def _object(body: bytes, max_depth: int) -> list[Field]:
+    try:
+        return fields(body, max_depth)
+    except JsonError as error:
+        raise _bad(f"the body is not a JSON object this call can take: {error}") from None
+
+
+def _take(found: list[Field], table: dict[str, Check], what: str) -> dict[str, Any]:
+    """The fields, each checked by its entry in `table`."""
+    taken: dict[str, Any] = {}
+    for name, kind, text in found:
+        check = table.get(name)
+        if check is None:
+            raise _bad(f"{what} has no field {_shown(name)}; it takes {', '.join(table)}")
+        if name in taken:
+            raise _bad(f"{name} is given twice")
+        taken[name] = check(name, kind, text)
+    return taken
+
+
+def _require(taken: dict[str, Any], name: str, what: str) -> Any:
+    if name not in taken:
+        raise _bad(f"{what} needs {name}")
+    return taken[name]
+
+
+def _msg_id_of(found: list[Field]) -> bytes | None:
+    """The msg_id among the fields, where there is exactly one and it is valid."""
+    given = [(kind, text) for name, kind, text in found if name == "msg_id"]
+    if len(given) != 1 or given[0][0] != "number" or uint64(given[0][1]) is None:
+        return None
+    return given[0][1]
+
+
+def find_msg_id(body: bytes) -> bytes | None:
+    """The msg_id of a body that is refused for a reason outside of it; None where it has none."""
+    try:
+        return _msg_id_of(fields(body, BATCH_DEPTH_MAX))
+    except JsonError:
+        return None
+
+
+# -- what is asked of the log or the map -------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """A call with a write: propose `command`, then ask for the `answer` to its result."""
+
+    command: bytes
+    operations: list[Operation]
+    is_batch: bool
+    timeout_ms: int
+    msg_id: bytes | None
+
+    def answer(self, result: CommandResult) -> Answer:
+        """The answer to what became of the command."""
+        if self.is_batch:
+            end = b']%b,"index":%d}' % (_reply_last(self.msg_id), result.index)
+            return _batch_answer(self.operations, result.results, result.index, end)
+        operation = self.operations[0]
+        answer = _outcome(operation, result.results[0], result.index, self.msg_id)
+        return Answer(answer.http_status, answer.body + b"}")
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A call that only reads."""
+
+    perform: Callable[[MapReader], Answer]
+    msg_id: bytes | None
+
+    def answer(self, reader: MapReader) -> Answer:
+        """Read, now. Raises Refusal where the map cannot answer at this moment."""
+        try:
+            return self.perform(reader)
+        except Refusal as refusal:
+            raise (overloaded() if refusal.code == "overloaded" else refusal) from None
+
+
+Call = Read | Write
+
+
+def parse(name: str, body: bytes) -> Call:
+    """The call of `name` that `body` spells; raises CallRefused with the answer otherwise."""
+    found: list[Field] = []
+    try:
+        found = _object(body, BATCH_DEPTH_MAX if name == "batch" else CALL_DEPTH_MAX)
+        return _PARSERS[name](found)
+    except Refusal as refusal:
+        if name in WRITES:
+            refusal.applied = "no"
+        raise CallRefused(error_answer(refusal, _msg_id_of(found))) from None
+
+
+# -- reads -------------------------------------------------------------------------------------
+
+
+def _parse_get(found: list[Field]) -> Read:
+    taken = _take(found, {"key": _key, "keys": _keys, **_REPLY}, "a get")
+    msg_id = taken.get("msg_id")
+    if ("key" in taken) == ("keys" in taken):
+        raise _bad("a get needs either key or keys")
+    if "key" in taken:
+        key = taken["key"]
+        return Read(lambda reader: _get_one(reader, key, msg_id), msg_id)
+    keys = taken["keys"]
+    return Read(lambda reader: _get_many(reader, keys, msg_id), msg_id)
+
+
+def _get_one(reader: MapReader, key: bytes, msg_id: bytes | None) -> Answer:
+    found = reader.get_versioned(key)
+    if found is None:
+        return error_answer(Refusal("key_not_found", CODES["key_not_found"].meaning), msg_id)
+    value, version = found
+    return Answer(200, b'{"value":%b,%b"version":%d}' % (value, _reply_first(msg_id), version))
+
+
+def _get_many(reader: MapReader, keys: list[bytes], msg_id: bytes | None) -> Answer:
+    try:
+        values, versions = reader.get_many_versioned(keys, limits.ANSWER_BYTES_MAX)
+    except Refusal as refusal:
+        raise (answer_too_large() if refusal.code == "too_large" else refusal) from None
+    body = b'{"values":[%b],"found":[%b],"versions":[%b]%b}' % (
+        b",".join([b"null" if value is None else value for value in values]),
+        b",".join([b"false" if value is None else b"true" for value in values]),
+        b",".join([b"%d" % version for version in versions]),
+        _reply_last(msg_id),
+    )
+    if len(body) > limits.ANSWER_BYTES_MAX:
+        raise answer_too_large()
+    return Answer(200, body)
+
+
+def overloaded(applied: str | None = None) -> Refusal:
+    """What is refused for which there is no room, or no quiet moment."""
+    return Refusal("overloaded", CODES["overloaded"].meaning, applied=applied)
+
+
+def answer_too_large() -> Refusal:
+    """What a read is refused with whose answer would pass the limit."""
+    return Refusal(
+        "too_large",
+        f"the answer would have more than {limits.ANSWER_BYTES_MAX} bytes; ask for fewer keys",
+    )
+
+
+def _parse_scan(found: list[Field]) -> Read:
+    taken = _take(found, {**_SCAN, **_REPLY}, "a scan")
+    page = _Page(
+        taken.get("prefix", b""), taken.get("after", ""),
+        taken.get("limit", limits.SCAN_LIMIT_DEFAULT), taken.get("values", False),
+    )
+    msg_id = taken.get("msg_id")
+    return Read(lambda reader: _scan(reader, page, msg_id), msg_id)
+
+
+class _Page(NamedTuple):
+    prefix: bytes
+    after: str
+    limit: int
+    values: bool
+
+
+def _scan(reader: MapReader, page: _Page, msg_id: bytes | None) -> Answer:
+    """One page; where quoting its keys takes it past the limit, a shorter one from the same place.
+
+    A page of one key always fits, so this ends.
+    """
+    limit = page.limit
+    while True:
+        try:
+            keys, values, after = reader.scan(
+                page.prefix, page.after, limit, page.values, limits.ANSWER_BYTES_MAX // 2
+            )
+        except ValueError as error:
+            raise Refusal("wrong_cluster", f"after is no next of this cluster: {error}") from None
+        body = b'{"keys":[%b]' % b",".join([quote(key) for key in keys])
+        if values is not None:
+            body += b',"values":[%b]' % b",".join(values)
+        if after is not None:
+            body += b',"next":%b' % quote(after)
+        body += _reply_last(msg_id) + b"}"
+        if len(body) <= limits.ANSWER_BYTES_MAX:
+            return Answer(200, body)
+        limit = max(1, len(keys) // 2)
+
+
+# -- writes ------------------------------------------------------------------------------------
+
+
+def _single(parse_one: Callable[[dict[str, Any]], Operation], table: dict[str, Check],
+            what: str) -> Callable[[list[Field]], Write]:
+    def parse_call(found: list[Field]) -> Write:
+        taken = _take(found, table, what)
+        operation = parse_one(taken)
+        timeout_ms = taken.get("timeout_ms", limits.TIMEOUT_MS_DEFAULT)
+        return Write(
+            encode_command([operation]), [operation], False, timeout_ms, taken.get("msg_id")
+        )
+
+    return parse_call
+
+
+def _get_operation(taken: dict[str, Any]) -> Operation:
+    return Operation.get(_require(taken, "key", "a get"))
+
+
+def _set_operation(taken: dict[str, Any]) -> Operation:
+    key = _require(taken, "key", "a set")
+    value = _require(taken, "value", "a set")
+    return Operation.set(key, value, if_absent=taken.get("if_absent", False))
+
+
+def _cas_operation(taken: dict[str, Any]) -> Operation:
+    key = _require(taken, "key", "a cas")
+    value = _require(taken, "new_value", "a cas")
+    if ("old_value" in taken) == ("old_version" in taken):
+        raise _bad("a cas needs either old_value or old_version")
+    return Operation.cas(
+        key, value, old_value=taken.get("old_value"), old_version=taken.get("old_version")
+    )
+
+
+def _delete_operation(taken: dict[str, Any]) -> Operation:
+    key = _require(taken, "key", "a delete")
+    return Operation.delete(key, error_if_not_key=taken.get("error_if_not_key", False))
+
+
+# -- batches -----------------------------------------------------------------------------------
+
+
+def _name(name: str, kind: str, text: bytes) -> bytes:
+    return _string(name, kind, text)
+
+
+_OPERATIONS: dict[bytes, tuple[dict[str, Check], Callable[[dict[str, Any]], Operation]]] = {
+    b"get": ({"op": _name, **_GET}, _get_operation),
+    b"set": ({"op": _name, **_SET}, _set_operation),
+    b"cas": ({"op": _name, **_CAS}, _cas_operation),
+    b"delete": ({"op": _name, **_DELETE}, _delete_operation),
+}
+
+
+def _batch_operation(text: bytes) -> Operation:
+    if _kind_of(text) != "object":
+        raise _bad(f"it must be an object, not {NOUNS[_kind_of(text)]}")
+    try:
+        found = fields(text, CALL_DEPTH_MAX)
+    except JsonError as error:
+        raise _bad(f"it is not an object a batch can take: {error}") from None
+    named = [(kind, value) for name, kind, value in found if name == "op"]
+    if not named:
+        raise _bad("it needs op: get, set, cas or delete")
+    op = _string("op", *named[0])
+    if op not in _OPERATIONS:
+        raise _bad(f"op is {_shown(op.decode())}; it takes get, set, cas or delete")
+    table, parse_one = _OPERATIONS[op]
+    return parse_one(_take(found, table, f"a {op.decode()} in a batch"))
+
+
+def _parse_batch(found: list[Field]) -> Call:
+    taken = _take(found, {**_BATCH, **_WRITE}, "a batch")
+    msg_id = taken.get("msg_id")
+    operations = []
+    for at, text in enumerate(_require(taken, "ops", "a batch")):
+        try:
+            operations.append(_batch_operation(text))
+        except Refusal as refusal:
+            raise Refusal(refusal.code, f"ops[{at}]: {refusal.message}") from None
+    if any(operation.kind != OPERATION_GET for operation in operations):
+        timeout_ms = taken.get("timeout_ms", limits.TIMEOUT_MS_DEFAULT)
+        return Write(encode_command(operations), operations, True, timeout_ms, msg_id)
+    if "timeout_ms" in taken:
+        raise _bad("a batch without a write has no field timeout_ms")
+    return Read(lambda reader: _read_batch(reader, operations, msg_id), msg_id)
+
+
+class _Found(NamedTuple):
+    """What one get of a batch without a write found; read like an OperationResult."""
+
+    code: str | None
+    value: bytes | None
+    version: int
+    deleted: bool = False
+
+
+_TOO_LARGE = _Found("too_large", None, 0)
+_Result = OperationResult | _Found
+
+
+def _read_batch(reader: MapReader, operations: list[Operation], msg_id: bytes | None) -> Answer:
+    found = _read_fitting(reader, [operation.key for operation in operations])
+    return _batch_answer(operations, found, 0, b"]%b}" % _reply_last(msg_id))
+
+
+def _read_fitting(reader: MapReader, keys: list[bytes]) -> list[_Found]:
+    """All keys at one point in time, but for those whose value an answer has no room for.
+
+    Which those are is found out beforehand, one by one; where values have grown meanwhile, again.
+    """
+    wanted: list[bytes | None] = [*keys]
+    for _ in range(READ_ATTEMPTS_MAX):
+        asked = [key for key in wanted if key is not None]
+        try:
+            values, versions = reader.get_many_versioned(asked, limits.ANSWER_BYTES_MAX)
+        except Refusal as refusal:
+            if refusal.code != "too_large":
+                raise
+            wanted = _fitting_keys(reader, keys)
+            continue
+        found = iter([
+            _Found("key_not_found" if value is None else None, value, version)
+            for value, version in zip(values, versions, strict=True)
+        ])
+        return [_TOO_LARGE if key is None else next(found) for key in wanted]
+    raise overloaded()
+
+
+def _fitting_keys(reader: MapReader, keys: list[bytes]) -> list[bytes | None]:
+    """The keys, with None for each whose value finds no room behind those before it."""
+    room_bytes = limits.ANSWER_BYTES_MAX - RESULT_BYTES * len(keys)
+    sizes: dict[bytes, int] = {}
+    fitting: list[bytes | None] = []
+    for key in keys:
+        if key not in sizes:
+            found = reader.get_versioned(key)
+            sizes[key] = 0 if found is None else len(found[0])
+        fits = sizes[key] <= room_bytes
+        room_bytes -= sizes[key] if fits else 0
+        fitting.append(key if fits else None)
+    return fitting
+
+
+def _outcome(
+    operation: Operation, result: _Result, index: int, msg_id: bytes | None
+) -> Answer:
+    """One operation's answer without the brace that ends it, for a batch adds to it."""
+    if result.code is not None:
+        return _failure(operation, result.code, result, msg_id)
+    reply = _reply_first(msg_id)
+    if operation.kind == OPERATION_GET:
+        body = b'{"value":%b,%b"version":%d' % (_text_of(result), reply, result.version)
+    elif operation.kind == OPERATION_SET:
+        body = b'{%b"index":%d' % (reply, index)
+    elif operation.kind == OPERATION_CAS:
+        body = b'{%b"new_value":%b,"index":%d' % (reply, operation.value or b"", index)
+    else:
+        deleted = b"true" if result.deleted else b"false"
+        key = quote(operation.key)
+        body = b'{%b"key":%b,"deleted":%b,"index":%d' % (reply, key, deleted, index)
+    return Answer(200, body)
+
+
+def _text_of(result: _Result) -> bytes:
+    ensure(result.value is not None, "a result with a value holds it")
+    return result.value or b""
+
+
+def _failure(
+    operation: Operation, code: str, result: _Result, msg_id: bytes | None
+) -> Answer:
+    if code == "too_large":
+        return _no_room(operation, msg_id)
+    row = CODES[code]
+    more = b""
+    if code == "cas_mismatch":
+        more = b',"current_value":%b,"current_version":%d' % (
+            _text_of(result), result.version)
+    applied = None if operation.kind == OPERATION_GET else "no"
+    body = error_start(code, row.meaning, applied=applied, more=more)
+    return Answer(row.http_status, body + _reply_last(msg_id))
+
+
+def _no_room(operation: Operation, msg_id: bytes | None) -> Answer:
+    """In place of a result whose value would take the answer past its limit."""
+    applied = None if operation.kind == OPERATION_GET else "no"
+    body = error_start("too_large", "The batch's answer has no room for it.", applied=applied)
+    return Answer(CODES["too_large"].http_status, body + _reply_last(msg_id))
+
+
+def _batch_answer(
+    operations: list[Operation], results: Sequence[_Result], index: int, end: bytes
+) -> Answer:
+    outcomes = [
+        _outcome(operation, result, index, None)
+        for operation, result in zip(operations, results, strict=True)
+    ]
+    start = b'{"results":['
+    parts = [b'%b,"status":%d}' % (body, status) for status, body in outcomes]
+    frame_bytes = len(start) + len(end) + len(parts) - 1
+    if frame_bytes + sum(map(len, parts)) > limits.ANSWER_BYTES_MAX:
+        parts = _fit(operations, parts, limits.ANSWER_BYTES_MAX - frame_bytes)
+    return Answer(200, start + b",".join(parts) + end)
+
+
+def _fit(operations: list[Operation], parts: list[bytes], room_bytes: int) -> list[bytes]:
+    """The results with as many values as there is room for, first come first served.
+
+    Only a get's value and what a cas met are left out: both can be asked for again, while the
+    other results exist nowhere else. They are no larger than the request was.
+    """
+    refused = []
+    for operation, part in zip(operations, parts, strict=True):
+        status, body = _no_room(operation, None)
+        short = b'%b,"status":%d}' % (body, status)
+        holds_value = part.startswith((b'{"value":', b'{"error":'))
+        refused.append(short if holds_value and len(short) < len(part) else part)
+    room_bytes -= sum(map(len, refused))
+    fitting = []
+    for part, short in zip(parts, refused, strict=True):
+        extra_bytes = len(part) - len(short)
+        if extra_bytes <= room_bytes:
+            room_bytes -= extra_bytes
+            fitting.append(part)
+        else:
+            fitting.append(short)
+    return fitting
+
+
+_PARSERS: dict[str, Callable[[list[Field]], Call]] = {
+    "get": _parse_get,
+    "set": _single(_set_operation, {**_SET, **_WRITE}, "a set"),
+    "cas": _single(_cas_operation, {**_CAS, **_WRITE}, "a cas"),
+    "delete": _single(_delete_operation, {**_DELETE, **_WRITE}, "a delete"),
+    "batch": _parse_batch,
+    "scan": _parse_scan,
+}

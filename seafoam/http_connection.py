@@ -1,0 +1,501 @@
+"""One client connection: bytes in, answers out, in order.
+
+Owns the order of a connection's requests and answers, the bytes it holds, and when it ends. Knows
+nothing of what a request means; `http_service` tells. Must never hold more than its bounds,
+however the client behaves, and never answer a request before the ones that came before it.
+
+How it works. Bytes are served straight from what the socket brought while nothing is held and
+nothing is unanswered (`_core/read_path`, one call for all the reads in it). Whatever that leaves
+goes through `_advance`, which takes one request at a time:
+
+    bytes -> read path (only while nothing is unanswered)     -> sent
+          -> plainly valid call, or CarefulParser -> a plan:
+                 an answer      -> stands in line
+                 a write        -> proposed at once, stands in line until its outcome
+                 a read         -> waits until the line is empty, is then performed
+
+Invariants:
+  C1  `_line` holds what is unanswered, oldest first; answers are sent from its front only. At most
+      CONNECTION_REQUESTS_MAX stand in it.
+  C2  A read is performed only while `_line` is empty, and nothing behind it is taken before.
+  C3  While nothing more can be taken, at most READ_AHEAD_BYTES are held before reading stops.
+  C4  Every byte charged to the budget is given back: on the way, or in `connection_lost`.
+  C5  After an answer that closes, nothing more is taken; what still arrives is dropped for a
+      moment, so that the client can read the answer before the connection is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple, Protocol, cast
+
+from seafoam import api
+from seafoam._core.http import CONTINUE
+from seafoam._core.limits import CONNECTION_REQUESTS_MAX
+from seafoam._core.read_path import STOP_CAREFUL, STOP_NEED_MORE, STOP_OTHER
+from seafoam._core.store import CommandResult
+from seafoam.api import Answer
+from seafoam.errors import CODES, Refusal
+from seafoam.http_careful import CarefulParser, ContinueWanted, Event, Request
+from seafoam.http_service import Page, Plan, Service
+
+__all__ = ["Connection", "Door"]
+
+#: What is read ahead of the requests that can be taken; also the pieces in which the careful
+#: parser is fed, so that the requests it finds are bounded too.
+READ_AHEAD_BYTES = 65_536
+#: How long, and for how many bytes, a closing connection goes on reading. A client that is cut off
+#: while it still sends gets a reset, which makes it lose the answer.
+LINGER_SECONDS = 2.0
+LINGER_BYTES_MAX = 64 * 1024 * 1024
+
+
+class Door(Protocol):
+    """What a connection asks of its server."""
+
+    service: Service
+    loop: asyncio.AbstractEventLoop
+    request_timeout_seconds: float
+    is_draining: bool
+
+    def opened(self, connection: Connection) -> bool: ...
+
+    def closed(self, connection: Connection) -> None: ...
+
+    def on_fatal(self, error: BaseException) -> None: ...
+
+
+class _Exchange:
+    """A request that was taken, until its response is sent."""
+
+    __slots__ = ("closes", "response")
+
+    def __init__(self, response: bytes | None = None, *, closes: bool = False) -> None:
+        self.response = response
+        self.closes = closes
+
+
+class _Manner(NamedTuple):
+    """How a request wants to be answered."""
+
+    closes: bool = False
+    head_only: bool = False
+    target: str = ""
+
+
+class _Waiting(NamedTuple):
+    """A read behind a write (C2)."""
+
+    perform: Callable[[], Answer]
+    manner: _Manner
+    held_bytes: int
+
+
+_PLAIN = _Manner()
+
+
+class Connection(asyncio.Protocol):
+    """The protocol of one accepted socket."""
+
+    __slots__ = (
+        "_call_name", "_careful", "_careful_bytes", "_door", "_events", "_flush_is_due",
+        "_held_bytes", "_is_advancing", "_is_busy", "_is_closing", "_is_ended", "_is_lingering",
+        "_is_lost", "_is_unsent", "_line", "_linger_bytes", "_need_bytes", "_path", "_serve",
+        "_service", "_skip_bytes", "_tail", "_taken_count", "_timer", "_timer_mark", "_transport",
+        "_unsent_bytes", "_waiting",
+    )
+
+    def __init__(self, door: Door) -> None:
+        self._door = door
+        self._service = door.service
+        self._path = door.service.read_path
+        self._serve = door.service.read_path.serve
+        self._transport: asyncio.Transport
+        # Input: what arrived and was not taken, and what is known of it.
+        self._tail = bytearray()
+        self._need_bytes = 1       # fewer in `_tail` are no whole request
+        self._call_name = ""       # the call that begins `_tail`, where its head is whole
+        self._skip_bytes = 0       # of a refused body, still to come
+        self._careful: CarefulParser | None = None
+        self._careful_bytes = 0    # of the request it is in the middle of
+        self._events: deque[Event] = deque()
+        self._waiting: _Waiting | None = None
+        # Output, oldest first (C1).
+        self._line: deque[_Exchange] = deque()
+        self._flush_is_due = False
+        # What is charged to the budget (C4).
+        self._held_bytes = 0
+        self._unsent_bytes = 0
+        # For an incomplete request, or for lingering.
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_mark = 0
+        self._taken_count = 0
+        self._linger_bytes = 0
+        # Where the connection stands.
+        self._is_busy = False      # one of the above is not empty: the short way is shut
+        self._is_advancing = False
+        self._is_unsent = False    # the socket takes no more at the moment
+        self._is_ended = False     # the client has sent its last byte
+        self._is_closing = False   # nothing is taken any more (C5)
+        self._is_lingering = False
+        self._is_lost = False
+
+    # -- what the loop calls ---------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        # Tells at once when the socket takes no more, so that every byte that waits is counted.
+        self._transport.set_write_buffer_limits(0)
+        if not self._door.opened(self):
+            response = self._service.respond(api.error_answer(api.overloaded()), close=True)
+            self._stand_in_line(_Exchange(response, closes=True))
+            self._flush()
+            self._settle(False)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            if not (self._is_busy or self._service.is_shut):
+                answers = self._serve(data)
+                if answers:
+                    self._transport.write(answers)
+                used_bytes = self._path.used_bytes
+                if used_bytes == len(data):
+                    return
+                data = data[used_bytes:]
+            self._take_in(data)
+        except Exception as error:
+            self._door.on_fatal(error)
+
+    def eof_received(self) -> bool:
+        """Half-closed: what was asked is still answered, then the connection ends."""
+        self._is_ended = True
+        if not self._is_busy or (self._is_closing and not self._line):
+            return False
+        self._go_on()
+        return True
+
+    def pause_writing(self) -> None:
+        self._is_unsent = self._is_busy = True
+        self._count_unsent(self._transport.get_write_buffer_size())
+
+    def resume_writing(self) -> None:
+        self._is_unsent = False
+        self._count_unsent(0)
+        self._go_on()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._is_lost = self._is_closing = True
+        self._stop_timer()
+        self._drop_input()
+        self._count_unsent(0)
+        self._count_held(0)
+        self._door.closed(self)
+
+    # -- what the server calls -------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """Take what has begun to arrive, answer it, and end."""
+        self._is_busy = True
+        self._go_on()
+
+    def abort(self) -> None:
+        """End now, whatever is unanswered."""
+        if not self._is_lost:
+            self._is_closing = True
+            self._transport.abort()
+
+    # -- input -----------------------------------------------------------------------------------
+
+    def _take_in(self, data: bytes) -> None:
+        if self._is_closing:
+            self._linger_bytes += len(data)
+            if self._linger_bytes > LINGER_BYTES_MAX:
+                self.abort()
+            return
+        if self._skip_bytes:
+            skipped_bytes = min(self._skip_bytes, len(data))
+            self._skip_bytes -= skipped_bytes
+            data = data[skipped_bytes:]
+        self._tail += data
+        self._advance()
+
+    def _go_on(self) -> None:
+        """Something outside has changed: send and take what can be."""
+        self._flush_is_due = False
+        if self._is_lost:
+            return
+        try:
+            self._flush()
+            self._advance()
+        except Exception as error:
+            self._door.on_fatal(error)
+
+    def _advance(self) -> None:
+        """Take requests while there are any and the line has room."""
+        if self._is_advancing:
+            return
+        self._is_advancing = True
+        wants_input = False
+        while not (wants_input or self._is_unsent or self._is_closing):
+            if self._waiting is not None:
+                if self._line:
+                    break
+                perform, manner, _ = self._waiting
+                self._waiting = None
+                self._stand_in_line(
+                    _Exchange(self._respond(perform(), manner), closes=manner.closes)
+                )
+            elif len(self._line) >= CONNECTION_REQUESTS_MAX:
+                break
+            else:
+                wants_input = not self._step()
+            self._flush()
+        self._is_advancing = False
+        self._settle(wants_input)
+
+    def _step(self) -> bool:
+        """Take what comes next; False where that needs more input."""
+        if self._events:
+            self._take_event(self._events.popleft())
+            return True
+        if self._careful is not None:
+            if not self._careful.at_boundary:
+                return self._feed_careful(self._careful)
+            self._careful = None
+            self._careful_bytes = 0
+        if len(self._tail) < self._need_bytes:
+            return self._shed_body()
+        return self._take_plain()
+
+    def _take_plain(self) -> bool:
+        tail, path = self._tail, self._path
+        if self._line or self._service.is_shut or self._door.is_draining:
+            path.parse(tail)
+        else:
+            answers = self._serve(tail)
+            if answers:
+                self._transport.write(answers)
+                self._taken_count += 1
+            del tail[:path.used_bytes]
+        self._need_bytes = 1
+        if path.stop == STOP_OTHER:
+            call_bytes = path.call_bytes
+            body = bytes(memoryview(tail)[path.head_bytes:call_bytes])
+            del tail[:call_bytes]
+            self._carry_out(self._service.plan_call(path.name, body), _PLAIN, len(body))
+            return True
+        if path.stop == STOP_CAREFUL:
+            self._careful, self._call_name = CarefulParser(self._service.hosts), ""
+            return self._feed_careful(self._careful)
+        if path.stop == STOP_NEED_MORE:
+            self._need_bytes, self._call_name = path.call_bytes, path.name
+            return self._shed_body()
+        return bool(tail)
+
+    def _shed_body(self) -> bool:
+        """Refuse a large body before it is here, where there is no room for it; whether so.
+
+        Its bytes are dropped as they come, and the connection stays.
+        """
+        missing_bytes = self._need_bytes - len(self._tail)
+        if missing_bytes < READ_AHEAD_BYTES or not self._service.budget.is_spent:
+            return False
+        self._tail.clear()
+        self._skip_bytes = missing_bytes
+        self._need_bytes = 1
+        self._carry_out(self._overloaded(self._call_name), _PLAIN, 0)
+        return True
+
+    def _feed_careful(self, parser: CarefulParser) -> bool:
+        if self._careful_bytes > READ_AHEAD_BYTES and self._service.budget.is_spent:
+            # The parser holds a body as long as it is not whole, and cannot skip it.
+            self._carry_out(self._overloaded(""), _Manner(closes=True), 0)
+            return True
+        piece = bytes(memoryview(self._tail)[:READ_AHEAD_BYTES])
+        if not piece:
+            return False
+        del self._tail[:READ_AHEAD_BYTES]
+        self._events.extend(parser.feed(piece))
+        self._careful_bytes = self._careful_bytes + len(piece) if parser.mid_request else 0
+        return True
+
+    def _take_event(self, event: Event) -> None:
+        if isinstance(event, Request):
+            manner = _Manner(not event.keep_alive, event.method == "HEAD", event.target)
+            plan = self._service.plan(event.method, event.target, event.body, event.cluster)
+            self._carry_out(plan, manner, len(event.body))
+        elif isinstance(event, ContinueWanted):
+            self._stand_in_line(_Exchange(CONTINUE))
+        else:
+            answer = api.error_answer(Refusal(event.code, event.message))
+            self._carry_out(answer, _Manner(event.close, event.head_only), 0)
+
+    # -- carrying out ----------------------------------------------------------------------------
+
+    def _carry_out(self, plan: Plan, manner: _Manner, body_bytes: int) -> None:
+        self._taken_count += 1
+        if self._door.is_draining:
+            manner = manner._replace(closes=True)
+        if isinstance(plan, Answer):
+            self._stand_in_line(_Exchange(self._respond(plan, manner), closes=manner.closes))
+        elif isinstance(plan, Page):
+            self._waiting = _Waiting(plan.perform, manner, body_bytes)
+        else:
+            self._propose(plan, manner, body_bytes)
+
+    def _propose(self, write: api.Write, manner: _Manner, body_bytes: int) -> None:
+        exchange = _Exchange(closes=manner.closes)
+        self._service.budget.charge(body_bytes)
+        self._stand_in_line(exchange)
+
+        def on_outcome(outcome: CommandResult | Refusal) -> None:
+            self._service.budget.charge(-body_bytes)
+            if self._is_lost:
+                return
+            if isinstance(outcome, Refusal):
+                answer = api.error_answer(outcome, write.msg_id)
+            else:
+                answer = write.answer(outcome)
+            exchange.response = self._respond(answer, manner)
+            self._on_response()
+
+        self._service.node.submit(write.command, write.timeout_ms, on_outcome)
+
+    def _overloaded(self, name: str) -> Answer:
+        return api.error_answer(api.overloaded("no" if name in api.WRITES else None))
+
+    def _respond(self, answer: Answer, manner: _Manner) -> bytes:
+        return self._service.respond(
+            answer, close=manner.closes, head_only=manner.head_only, target=manner.target
+        )
+
+    # -- output ----------------------------------------------------------------------------------
+
+    def _stand_in_line(self, exchange: _Exchange) -> None:
+        self._line.append(exchange)
+        if exchange.closes:
+            self._is_closing = True
+            self._drop_input()
+
+    def _on_response(self) -> None:
+        """A write has its outcome. Of several in one turn, all are sent together."""
+        if self._is_advancing or self._flush_is_due:
+            return
+        if len(self._line) == 1:
+            self._go_on()
+        else:
+            self._flush_is_due = True
+            self._door.loop.call_soon(self._go_on)
+
+    def _flush(self) -> None:
+        """Send the answers that are ready at the front of the line."""
+        line = self._line
+        responses = []
+        while line and (response := line[0].response) is not None:
+            responses.append(response)
+            line.popleft()
+        if responses:
+            self._transport.write(b"".join(responses))
+            if self._is_unsent:
+                self._count_unsent(self._transport.get_write_buffer_size())
+
+    # -- where it stands -------------------------------------------------------------------------
+
+    def _settle(self, wants_input: bool) -> None:
+        """Bring reading, the timer, the budget and the end in line with what is held."""
+        if self._is_lost:
+            return
+        held_bytes = len(self._tail) + self._careful_bytes
+        if self._waiting is not None:
+            held_bytes += self._waiting.held_bytes
+        for event in self._events:
+            held_bytes += len(event.body) if isinstance(event, Request) else 0
+        self._count_held(held_bytes)
+        is_partial = bool(held_bytes or self._skip_bytes)
+        if self._is_closing:
+            self._read_on()
+            if not self._line and not self._is_lingering:
+                self._linger()
+        elif wants_input and (self._is_ended or (self._door.is_draining and not is_partial)):
+            if not self._line:
+                self._is_closing = True
+                self._transport.close()
+        else:
+            self._watch(wants_input and is_partial)
+            if not wants_input and len(self._tail) > READ_AHEAD_BYTES:
+                self._transport.pause_reading()
+            else:
+                self._read_on()
+        self._is_busy = bool(
+            is_partial or self._careful or self._line or self._is_unsent or self._is_closing
+            or self._door.is_draining
+        )
+
+    def _read_on(self) -> None:
+        if not self._is_ended:
+            self._transport.resume_reading()
+
+    def _watch(self, is_partial: bool) -> None:
+        """Let the time of an incomplete request run from its first byte."""
+        if self._timer is not None and not (is_partial and self._timer_mark == self._taken_count):
+            self._stop_timer()
+        if is_partial and self._timer is None:
+            self._timer_mark = self._taken_count
+            self._timer = self._door.loop.call_later(
+                self._door.request_timeout_seconds, self._give_up
+            )
+
+    def _give_up(self) -> None:
+        self._timer = None
+        answer = api.error_answer(
+            Refusal("request_timeout", CODES["request_timeout"].meaning,
+                    applied="no" if self._call_name in api.WRITES else None)
+        )
+        response = None if self._skip_bytes else self._respond(answer, _Manner(closes=True))
+        if response is None:
+            # It has its answer already.
+            self._is_closing = True
+            self._drop_input()
+        else:
+            self._stand_in_line(_Exchange(response, closes=True))
+        self._go_on()
+
+    def _linger(self) -> None:
+        """Everything is answered: say so, and let the client read before the socket is gone."""
+        self._is_lingering = True
+        self._stop_timer()
+        if self._is_ended:
+            self._transport.close()
+            return
+        self._transport.write_eof()
+        self._timer = self._door.loop.call_later(LINGER_SECONDS, self._end_linger)
+
+    def _end_linger(self) -> None:
+        if self._transport.get_write_buffer_size():
+            self._timer = self._door.loop.call_later(LINGER_SECONDS, self._end_linger)
+        else:
+            self._transport.close()
+
+    def _drop_input(self) -> None:
+        self._tail.clear()
+        self._events.clear()
+        self._careful = None
+        self._careful_bytes = 0
+        self._skip_bytes = 0
+        self._waiting = None
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _count_held(self, held_bytes: int) -> None:
+        if held_bytes != self._held_bytes:
+            self._service.budget.charge(held_bytes - self._held_bytes)
+            self._held_bytes = held_bytes
+
+    def _count_unsent(self, unsent_bytes: int) -> None:
+        self._service.budget.charge(unsent_bytes - self._unsent_bytes)
+        self._unsent_bytes = unsent_bytes

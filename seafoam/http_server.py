@@ -1,0 +1,173 @@
+"""The HTTP door of a node: it listens, counts connections, tells the time and ends in order.
+
+Owns the listening sockets, the set of open connections and what all of them share (the service,
+the budget, the Date header). What a connection does is in `http_connection`, what a request means
+in `http_service`. Must never end the process by itself: what cannot be gone on from is handed to
+`on_fatal`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import resource
+import socket
+from collections.abc import Callable
+from email.utils import formatdate
+from typing import cast
+
+from seafoam._core import limits
+from seafoam._core.http import Hosts
+from seafoam.http_connection import Connection
+from seafoam.http_service import Budget, NodeDoor, Service
+from seafoam.openapi import document
+from seafoam.version import VERSION
+
+__all__ = ["HttpServer"]
+
+log = logging.getLogger("seafoam.http")
+
+#: Connections that wait in the kernel until the loop accepts them.
+BACKLOG_COUNT = 1024
+#: Connections past the limit that are told so and given a moment to read it; more are just cut.
+REFUSED_COUNT_MAX = 256
+#: File descriptors for everything else: log segments, the map, peers, standard streams.
+DESCRIPTORS_RESERVED_COUNT = 256
+
+
+class HttpServer:
+    """Serves one node over HTTP.
+
+    `hosts` are the names it is known by. `on_fatal` is called with an exception that means a
+    broken invariant; the process must end then. `request_timeout_ms` is how long an incomplete
+    request may take from its first byte, `in_flight_bytes_max` what requests and answers may
+    hold together. `advertise` is the host name others reach it by, else the address it listens
+    on.
+    """
+
+    def __init__(
+        self,
+        node: NodeDoor,
+        hosts: Hosts,
+        *,
+        on_fatal: Callable[[BaseException], None],
+        advertise: str | None = None,
+        request_timeout_ms: int = limits.REQUEST_TIMEOUT_MS,
+        connections_max: int = limits.CONNECTIONS_MAX,
+        in_flight_bytes_max: int = limits.IN_FLIGHT_BYTES_MAX,
+    ) -> None:
+        self.on_fatal = on_fatal
+        self.request_timeout_seconds = request_timeout_ms / 1000
+        self.is_draining = False
+        self._budget = Budget(in_flight_bytes_max)
+        self.service = Service(node, hosts, self._budget, self._status_of, document())
+        self.loop: asyncio.AbstractEventLoop
+        self._node_id = node.node_id
+        self._advertise = advertise
+        self._address = ""
+        self._connections_max = connections_max
+        self._connections: set[Connection] = set()
+        self._refused: set[Connection] = set()
+        self._refused_count = 0
+        self._listener: asyncio.Server | None = None
+        self._clock_timer: asyncio.TimerHandle | None = None
+        self._all_closed: asyncio.Event | None = None
+
+    # -- start and stop --------------------------------------------------------------------------
+
+    async def start(self, listener: socket.socket) -> None:
+        """Serve what comes to `listener`, a listening socket that does not block."""
+        self.loop = asyncio.get_running_loop()
+        self._connections_max = _descriptors_for(self._connections_max)
+        self._tell_time()
+        host, port = listener.getsockname()[:2]
+        host = self._advertise or host
+        self._address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self._listener = await self.loop.create_server(
+            lambda: Connection(self), sock=listener, backlog=BACKLOG_COUNT
+        )
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Accept nothing more, answer what is in flight within the grace, then cut the rest."""
+        self.is_draining = True
+        if self._listener is not None:
+            self._listener.close()
+        self._all_closed = asyncio.Event()
+        for connection in self._open():
+            connection.drain()
+        if self._open():
+            cut = self.loop.call_later(grace_seconds, self._cut)
+            await self._all_closed.wait()
+            cut.cancel()
+        self._stop_clock()
+
+    def _cut(self) -> None:
+        log.warning("%d connections did not end in time and are cut", len(self._open()))
+        for connection in self._open():
+            connection.abort()
+
+    def _open(self) -> list[Connection]:
+        return [*self._connections, *self._refused]
+
+    # -- what connections ask --------------------------------------------------------------------
+
+    def opened(self, connection: Connection) -> bool:
+        """Count a connection in; False where it is one too many and only to be told so."""
+        if len(self._connections) < self._connections_max and not self.is_draining:
+            self._connections.add(connection)
+            return True
+        self._refused_count += 1
+        self._refused.add(connection)
+        if len(self._refused) > REFUSED_COUNT_MAX:
+            connection.abort()
+        return False
+
+    def closed(self, connection: Connection) -> None:
+        """Count a connection out."""
+        self._connections.discard(connection)
+        self._refused.discard(connection)
+        if self._all_closed is not None and not self._open():
+            self._all_closed.set()
+
+    # -- what it tells ---------------------------------------------------------------------------
+
+    def stats(self) -> dict[str, object]:
+        """Its part of `/status`."""
+        return {
+            "connections": len(self._connections),
+            "connections_max": self._connections_max,
+            "connections_refused": self._refused_count,
+            "in_flight_bytes": self._budget.used_bytes,
+            "plain_reads": self.service.read_path.answered_count,
+        }
+
+    def _status_of(self, status: dict[str, object]) -> dict[str, object]:
+        """`/status`: the node's own words, where it is reached, and this door's figures."""
+        places = [status.get("leader"), *cast(list[object], status.get("members", []))]
+        for place in places:
+            if isinstance(place, dict) and place["node_id"] == self._node_id:
+                place["http"] = self._address
+        return {**status, "version": VERSION, "http": self.stats()}
+
+    def _tell_time(self) -> None:
+        """Set the Date header; a second is as exact as it is."""
+        self.service.responder.set_date(formatdate(usegmt=True).encode())
+        self._clock_timer = self.loop.call_later(1.0, self._tell_time)
+
+    def _stop_clock(self) -> None:
+        if self._clock_timer is not None:
+            self._clock_timer.cancel()
+
+
+def _descriptors_for(connections_max: int) -> int:
+    """Raise the limit of open files as far as needed; the connections there is room for."""
+    wanted = connections_max + DESCRIPTORS_RESERVED_COUNT
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        if soft < wanted:
+            room = max(1, soft - DESCRIPTORS_RESERVED_COUNT)
+            log.warning("the limit of open files is %d: at most %d connections", soft, room)
+            return room
+    return connections_max

@@ -1,0 +1,99 @@
+"""What a request means: routes, methods, clusters, load, and the response an answer becomes."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from seafoam import api
+from seafoam._core.http import Hosts
+from seafoam.api import Answer
+from seafoam.errors import Refusal
+from seafoam.http_service import Budget, Page, Service
+from support import CLUSTER_ID, HeldNode
+
+
+@pytest.fixture
+def service():
+    node = HeldNode()
+    return Service(node, Hosts(), Budget(1000), lambda status: {**status, "more": 1}, b"{}")
+
+
+def code_of(plan):
+    assert isinstance(plan, Answer)
+    return json.loads(plan.body)["error"]["code"]
+
+
+def test_a_read_is_a_page_and_a_write_is_to_propose(service):
+    assert isinstance(service.plan("POST", "/get", b'{"key":"a"}', None), Page)
+    assert isinstance(service.plan("POST", "/scan", b"{}", CLUSTER_ID), Page)
+    assert isinstance(service.plan("POST", "/delete", b'{"key":"a"}', None), api.Write)
+    assert isinstance(service.plan("GET", "/status", b"", None), Page)
+    assert isinstance(service.plan("HEAD", "/livez", b"", None), Page)
+
+
+def test_what_is_refused_before_the_body_is_read_keeps_its_msg_id(service):
+    body = b'{"key":"a","value":1,"msg_id":3}'
+    for method, target, cluster in (
+        ("POST", "/nowhere", None), ("PUT", "/set", None), ("POST", "/set", "other"),
+    ):
+        answer = service.plan(method, target, body, cluster)
+        assert json.loads(answer.body)["in_reply_to"] == 3
+
+
+def test_a_cluster_is_compared_before_anything_is_parsed(service):
+    assert code_of(service.plan("POST", "/set", b"nonsense", "other")) == "wrong_cluster"
+    assert code_of(service.plan("POST", "/set", b"nonsense", CLUSTER_ID)) == "bad_request"
+
+
+def test_reads_are_refused_while_the_node_may_not_serve_them(service):
+    service.node.refusal = Refusal("starting", "not yet")
+    for name, body in (("get", b'{"key":"a","msg_id":1}'), ("scan", b'{"msg_id":1}'),
+                       ("batch", b'{"ops":[{"op":"get","key":"a"}],"msg_id":1}')):
+        plan = service.plan_call(name, body)
+        answer = plan.perform()
+        assert (answer.http_status, code_of(answer)) == (503, "starting")
+        assert json.loads(answer.body)["in_reply_to"] == 1
+    assert service.is_shut
+    ready = service.plan("GET", "/readyz", b"", None).perform()
+    assert (ready.http_status, code_of(ready)) == (503, "not_ready")
+    assert service.plan("GET", "/livez", b"", None).perform().http_status == 200
+    service.node.refusal = None
+    assert not service.is_shut
+
+
+def test_a_spent_budget_refuses_calls_and_not_pages(service):
+    service.budget.charge(1001)
+    assert service.is_shut
+    assert code_of(service.plan_call("get", b'{"key":"a"}')) == "overloaded"
+    assert isinstance(service.plan("GET", "/status", b"", None), Page)
+    service.budget.charge(-1)
+    assert not service.is_shut
+
+
+def test_the_servers_part_stands_in_status(service):
+    answer = service.plan("GET", "/status", b"", None).perform()
+    assert json.loads(answer.body)["more"] == 1
+
+
+def test_503_asks_to_try_again_later_and_405_names_the_methods(service):
+    busy = service.respond(api.error_answer(Refusal("no_leader", "none")))
+    assert b"\r\nRetry-After: 1\r\n" in busy
+    wrong = service.respond(service.plan("GET", "/set", b"", None), target="/set")
+    assert b"\r\nAllow: POST\r\n" in wrong
+    wrong = service.respond(service.plan("POST", "/status", b"{}", None), target="/status")
+    assert b"\r\nAllow: GET, HEAD\r\n" in wrong
+    assert b"Retry-After" not in wrong
+
+
+def test_a_response_to_head_has_the_length_and_not_the_body(service):
+    answer = Answer(200, b'{"a":1}')
+    head = service.respond(answer, head_only=True)
+    assert head.endswith(b"\r\n\r\n") and b"\r\nContent-Length: 7\r\n" in head
+    assert service.respond(answer).startswith(head[:head.index(b"Content-Length")])
+
+
+def test_a_long_path_is_not_repeated_whole(service):
+    answer = service.plan("GET", "/" + "x" * 10_000, b"", None)
+    assert len(answer.body) < 300

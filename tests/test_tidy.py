@@ -52,6 +52,7 @@ TESTED_BY = {
     "ports": "test_disk.py",
     "_core.buffer": "test_json.py",
     "_core.json_scan": "test_json.py",
+    "_core.segment_system": "test_segment.py",
 }
 
 

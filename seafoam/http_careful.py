@@ -93,7 +93,8 @@ class ContinueWanted:
 class Refusal:
     """A request to be answered with an error; after one that closes, nothing more is accepted.
 
-    `head_only` says that it was a HEAD, so that the answer has no body.
+    `head_only` says that it was a HEAD, so that the answer has no body. `target` is what it was
+    sent to, "" where its head could not be read.
     """
 
     http_status: int
@@ -101,6 +102,7 @@ class Refusal:
     message: str
     close: bool
     head_only: bool
+    target: str
 
 
 Event = Request | ContinueWanted | Refusal
@@ -454,5 +456,6 @@ class CarefulParser:
 
     def _refuse(self, events: list[Event], code: str, text: str, *, close: bool) -> None:
         status = CODES[code].http_status
-        events.append(Refusal(status, code, text, close, self._method == "HEAD"))
+        target = self._message.target.decode("ascii")
+        events.append(Refusal(status, code, text, close, self._method == "HEAD", target))
         self._closed = close

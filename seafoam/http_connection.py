@@ -329,7 +329,8 @@ class Connection(asyncio.Protocol):
         elif isinstance(event, ContinueWanted):
             self._stand_in_line(_Exchange(CONTINUE))
         else:
-            answer = api.error_answer(Refusal(event.code, event.message))
+            applied = "no" if event.target.removeprefix("/") in api.WRITES else None
+            answer = api.error_answer(Refusal(event.code, event.message, applied=applied))
             self._carry_out(answer, _Manner(event.close, event.head_only), 0)
 
     # -- carrying out ----------------------------------------------------------------------------

@@ -119,7 +119,8 @@ class Service:
     @property
     def is_shut(self) -> bool:
         """Whether reads may not go the short way at this moment, for some reason or other."""
-        return self.budget.is_spent or self.node.refuse_reads() is not None
+        budget = self.budget
+        return budget.used_bytes > budget.bytes_max or self.node.refuse_reads() is not None
 
     # -- from a request to a plan ----------------------------------------------------------------
 

@@ -35,7 +35,7 @@ def stamped(key: str, version: int, value_bytes: int) -> bytes:
 
 
 def in_child(work: Callable[[], None]) -> int:
-    """Runs `work` in a forked process; returns its id. Its exit status is 0 where it ended well."""
+    """Runs `work` in a forked process; returns its id. The exit status is 0 if it ended well."""
     sys.stdout.flush()
     sys.stderr.flush()
     child = os.fork()
@@ -44,7 +44,7 @@ def in_child(work: Callable[[], None]) -> int:
         try:
             work()
             status = 0
-        except BaseException:  # noqa: BLE001 -- a child must not return into the test
+        except BaseException:
             traceback.print_exc()
         finally:
             sys.stderr.flush()

@@ -5,14 +5,15 @@ from __future__ import annotations
 import random
 
 import pytest
-from map_support import new_writer, sized, stamped
 
+from map_support import new_writer, sized, stamped
 from seafoam._core import limits
 from seafoam._core.map import MapReader, MapWriter
 
 MIB = 1 << 20
 #: From the smallest class to whole pages, on both sides of each kind's border.
-SIZES = (0, 20, 100, 236, 237, 500, 2020, 2028, 2029, 9000, 40_000, 65_000, 65_520, 90_000, 300_000)
+SIZES = (
+    0, 20, 100, 236, 237, 500, 2020, 2028, 2029, 9000, 40_000, 65_000, 65_520, 90_000, 300_000)
 
 
 def bound(writer: MapWriter, peak_live_bytes: int) -> None:

@@ -190,15 +190,16 @@ def test_no_node_is_status_3() -> None:
     assert seafoam("--node", "no-such-host.invalid:1", "get", "a")[0] == UNREACHABLE
 
 
-def answer_once(listener: socket.socket, answer: bytes) -> threading.Thread:
-    """A thread that takes one connection and one call, and answers with `answer`."""
+def answering(listener: socket.socket, *answers: bytes) -> threading.Thread:
+    """A thread that takes one connection, answers as many calls as it has answers, and closes."""
     def serve() -> None:
         connection, _ = listener.accept()
         with connection:
-            asked = b""
-            while not asked.endswith(b"}"):
-                asked += connection.recv(65536)
-            connection.sendall(answer)
+            for answer in answers:
+                asked = b""
+                while not asked.endswith(b"}"):
+                    asked += connection.recv(65536)
+                connection.sendall(answer)
 
     thread = threading.Thread(target=serve)
     thread.start()
@@ -217,14 +218,14 @@ def http_answer(status: int, body: bytes, fields: bytes = b"Seafoam-Index: 1\r\n
     return b"HTTP/1.1 %d X\r\n%bContent-Length: %d\r\n\r\n%b" % (status, fields, len(body), body)
 
 
-def error(code: str) -> bytes:
-    return json.dumps({"error": {"code": code, "message": "so it is"}}).encode()
+def error(code: str, **more: str) -> bytes:
+    return json.dumps({"error": {"code": code, "message": "so it is", **more}}).encode()
 
 
 @pytest.mark.parametrize(("answer", "status"), [
     (b"", UNREACHABLE),
     (b"SSH-2.0-OpenSSH_9.2\r\n", OTHER),
-    (http_answer(200, b"{}", b""), OTHER),
+    (http_answer(200, b'{"value":1}', b""), OTHER),
     (http_answer(200, b"null"), OTHER),
     (http_answer(200, b"{}"), OTHER),
     (http_answer(200, b"\xff"), OTHER),
@@ -240,7 +241,7 @@ def error(code: str) -> bytes:
 ])
 def test_answers_that_are_none_are_said_in_one_line(answer: bytes, status: int) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = answer_once(listener, answer)
+        thread = answering(listener, answer)
         address = f"127.0.0.1:{listener.getsockname()[1]}"
         got, out, err = seafoam("--node", address, "get", "a")
         thread.join()
@@ -267,6 +268,26 @@ def test_load_says_line_and_reason_of_a_bad_line(run: Run) -> None:
         assert "lines 1 to 301 are stored, and none after them" in err
     assert run("get", "bad/299")[1] == "299\n"
     assert run("get", "a")[0] == ABSENT
+
+
+@pytest.mark.parametrize(("answer", "status", "position"), [
+    (b"", UNREACHABLE, "; whether lines 251 to 500 are is not known (all of them or none)"),
+    (http_answer(504, error("timeout", applied="unknown")), UNREACHABLE,
+     "; whether lines 251 to 500 are is not known (all of them or none)"),
+    (http_answer(503, error("no_leader", applied="no")), UNREACHABLE, ", and none after them"),
+    (http_answer(507, error("disk_full", applied="no")), OTHER, ", and none after them"),
+])
+def test_load_says_what_is_known_of_the_batch_that_failed(
+    answer: bytes, status: int, position: str
+) -> None:
+    lines = b"".join(b'{"key":"k%d","value":%d}\n' % (n, n) for n in range(600))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = answering(listener, http_answer(200, b"{}"), answer)
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        got, out, err = seafoam("--node", address, "load", "-", stdin=lines)
+        thread.join()
+    assert (got, out) == (status, "")
+    assert err.endswith(f"; lines 1 to 250 are stored{position}\n"), err
 
 
 def test_load_counts_documents_not_lines(run: Run, tmp_path: Path) -> None:

@@ -266,6 +266,7 @@ def test_large_answers_reach_a_slow_reader_whole(bench, client):
     for _ in range(2):
         values = client.receive().json["values"]
         assert [value[0] for value in values] == [str(at % 8) for at in range(32)]
+    bench.when(lambda: bench.http.stats()["in_flight_bytes"] == 0)
 
 
 def test_past_the_budget_requests_are_overloaded_and_recover():
@@ -374,6 +375,26 @@ def test_the_time_runs_from_the_first_byte_not_the_last(hasty):
         assert answered and client.receive().status == 408
 
 
+def only_connection(bench):
+    (connection,) = bench.http._connections
+    return connection
+
+
+def test_each_request_has_its_own_time(bench, client):
+    """The time of one that is answered does not run on for the next."""
+    read = post("get", {"key": "a"})
+    client.send(read[:10])
+    bench.when(lambda: only_connection(bench)._timer is not None)
+    first = bench.call(lambda: only_connection(bench)._timer)
+    client.send(read[10:] + read[:10])
+    assert client.receive().status == 404
+    second = bench.call(lambda: only_connection(bench)._timer)
+    assert second is not None and second is not first and first.cancelled()
+    client.send(read[10:])
+    assert client.receive().status == 404
+    assert bench.call(lambda: only_connection(bench)._timer) is None
+
+
 def test_an_idle_connection_does_not_time_out(hasty):
     with hasty.client() as idle, hasty.client() as busy:
         assert idle.call("get", {"key": "a"}).status == 404
@@ -480,11 +501,22 @@ def test_what_closes(client, sent, status, code):
     assert client.at_end()
 
 
+@pytest.mark.parametrize("headers", [
+    {"origin": "http://elsewhere"}, {"content_encoding": "gzip"}, {"host": "elsewhere.example"},
+])
+def test_a_write_that_is_refused_for_its_head_says_that_it_was_not_applied(client, headers):
+    client.send(post("set", {"key": "a", "value": 1}, **headers))
+    assert client.receive().json["error"]["applied"] == "no"
+    client.send(post("get", {"key": "a"}, **headers))
+    assert "applied" not in client.receive().json["error"]
+
+
 def test_a_body_of_20_mib_is_refused_and_the_answer_can_be_read(client):
     client.send(request("POST", "/set").replace(b"Content-Length: 0", b"Content-Length: 20971520"))
     client.send(b"x" * (20 * MIB))
     answer = client.receive()
     assert (answer.status, answer.code) == (413, "too_large")
+    assert answer.json["error"]["applied"] == "no"
     assert client.at_end()
 
 
@@ -535,6 +567,7 @@ def test_the_careful_way_gives_way_to_the_short_one_again(bench, client):
     before = bench.call(lambda: bench.http.stats()["plain_reads"])
     assert client.call("get", {"key": "a"}).status == 404
     assert bench.call(lambda: bench.http.stats()["plain_reads"]) == before + 1
+    assert not bench.call(lambda: only_connection(bench)._is_busy)
 
 
 # A broken invariant

@@ -7,8 +7,8 @@ import random
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from map_support import new_writer, sized
 
+from map_support import new_writer, sized
 from seafoam._core import limits
 from seafoam._core.map import MapReader, MapWriter
 
@@ -117,7 +117,7 @@ def test_values_of_every_length_and_alignment() -> None:
     writer = new_writer()
     reader = writer.reader()
     luck = random.Random(5)
-    lengths = [*range(0, 80), 127, 128, 129, 255, 256, 257, 2047, 2048, 2049, 4095, 4096, 4097]
+    lengths = [*range(80), 127, 128, 129, 255, 256, 257, 2047, 2048, 2049, 4095, 4096, 4097]
     for key_bytes in range(1, 10):
         for length in lengths:
             key, value = luck.randbytes(key_bytes), luck.randbytes(length)

@@ -12,9 +12,9 @@ import random
 import threading
 from collections.abc import Callable
 
-from map_support import in_child, new_writer, sized, stamped, wait_for
-
+from map_support import SEED, in_child, new_writer, sized, stamped, wait_for
 from seafoam._core.map import MapReader, MapWriter
+from seafoam._core.map_layout import hash_of
 from seafoam.errors import Refusal
 
 #: Few keys, so that readers and the writer meet. Most lengths take long to copy and share their
@@ -110,7 +110,7 @@ def test_threads_read_nothing_torn_under_churn() -> None:
     def read(seed: int) -> None:
         try:
             read_checked(reader, sized(5000, 500_000), seed, RETRIED_SHARE_OF_THREADS)
-        except BaseException as error:  # noqa: BLE001 -- told by the main thread
+        except BaseException as error:
             failures.append(error)
 
     threads = [threading.Thread(target=read, args=(seed,)) for seed in (1, 2)]
@@ -155,6 +155,43 @@ def test_no_key_is_missed_while_the_table_grows() -> None:
     os.close(descriptor)
     wait_for(children)
     writer.verify()
+
+
+def look_where_it_splits(reader: MapReader, total: int) -> None:
+    """Reads the keys of the buckets that are split now: a split between a reader's two loads is
+    a false miss, unless the bucket's own level is looked at."""
+    staying = [f"stay{number}" for number in range(2000)]
+    level = total // 10 - 1  # all its bits are set: the mask of the table while it doubles
+    by_bucket: dict[int, list[str]] = {}
+    for key in staying:
+        by_bucket.setdefault(hash_of(SEED, key.encode()) & level, []).append(key)
+    keys = 0
+    while keys < total:
+        keys = reader.keys
+        splitting = keys // 5 - (level + 1)
+        for bucket in range(splitting, splitting + 6):
+            for key in by_bucket.get(bucket, ()):
+                assert reader.get(key) == b"here", f"{key} was missed at {keys} keys"
+
+
+def test_no_key_is_missed_in_the_bucket_that_is_being_split() -> None:
+    """The table doubles from 4,096 buckets to 8,192, once for each round."""
+    total = 8192 * 5
+    for _ in range(sized(3, 300)):
+        writer = new_writer(total * 120)
+        for number in range(2000):
+            writer.set(f"stay{number}", b"here", 0)
+        number = 0
+        while writer.keys < total // 2:
+            number += 1
+            writer.set(f"{number}", b"", 0)
+        descriptor = writer.reader_fd()
+        child = in_child(lambda fd=descriptor: look_where_it_splits(MapReader.attach(fd), total))
+        while writer.keys < total:
+            number += 1
+            writer.set(f"{number}", b"", 0)
+        os.close(descriptor)
+        wait_for([child])
 
 
 def scan_checked(reader: MapReader, times: int, staying: set[bytes]) -> None:

@@ -7,8 +7,8 @@ import random
 from typing import Any
 
 import pytest
-from map_support import SEED, new_writer, sized
 
+from map_support import SEED, new_writer, sized
 from seafoam._core import limits
 from seafoam._core.map import MapReader, MapWriter
 from seafoam.errors import Detached, InvariantBroken

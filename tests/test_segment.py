@@ -10,6 +10,7 @@ import stat
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -53,7 +54,7 @@ def test_a_limit_below_one_page_is_refused() -> None:
 
 
 def test_segments_are_made_by_their_factories() -> None:
-    with pytest.raises(TypeError, match="Segment.create or Segment.attach"):
+    with pytest.raises(TypeError, match=r"Segment\.create or Segment\.attach"):
         Segment()
 
 
@@ -115,9 +116,9 @@ def test_a_closed_descriptor_is_an_error() -> None:
 
 def test_a_pipe_is_no_shared_memory() -> None:
     read_end, write_end = os.pipe()
-    with os.fdopen(read_end), os.fdopen(write_end, "w"):
-        with pytest.raises(ValueError, match="no shared memory"):
-            Segment.attach(read_end)
+    with (os.fdopen(read_end), os.fdopen(write_end, "w"),
+          pytest.raises(ValueError, match="no shared memory")):
+        Segment.attach(read_end)
 
 
 def memory_file(size: int, seal: bool) -> int:
@@ -226,7 +227,7 @@ def test_a_closed_segment_stays_mapped_while_it_is_referenced(segment: Segment) 
 
 def test_making_and_dropping_many_leaves_nothing_open() -> None:
     def open_count() -> int:
-        return len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else 0
+        return len(list(Path("/proc/self/fd").iterdir())) if sys.platform == "linux" else 0
 
     before = open_count()
     for _ in range(200):

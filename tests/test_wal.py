@@ -480,7 +480,7 @@ def test_a_record_of_another_shape_is_not_whole(odd):
 
 
 def test_a_record_that_ends_behind_its_segment_is_not_whole():
-    # Python ends each bytes object with a zero, so a decoder that looked there would find it whole.
+    # Python ends each bytes object with a zero: a decoder that looked there would find it whole.
     whole = record(RECORD_ENTRY, 1, 1, b"x\0", kind=1)
     assert len(recover([(1, segment_header(1) + whole)], NODE_ID).entries) == 1
     assert recover([(1, segment_header(1) + whole[:-1])], NODE_ID).entries == []

@@ -331,8 +331,8 @@ cdef class Arena:
     cdef void _drop_pages(self, uint32_t page, uint32_t page_count) noexcept nogil:
         # The generations move now, not when the pages are used again: a later page of a span may
         # be, long before the one in which an entry of the span begins, whose generation is what
-        # a reader that still copies that entry looks at (map_protocol, P3). The fence before them is
-        # for P4: who loads a new generation does not see a slot still name what was here.
+        # a reader that still copies that entry looks at (map_protocol, P3). The fence before them
+        # is for P4: who loads a new generation does not see a slot still name what was here.
         cdef uint64_t* generation
         cdef uint32_t index
         fence_release()
@@ -362,7 +362,7 @@ cdef class Arena:
     # --- what a place is ---------------------------------------------------------------------
 
     cdef uint32_t _first_page(self, uint32_t page) noexcept nogil:
-        # Slabs of several pages begin at a multiple of their size; a span's place is its first page.
+        # Slabs of several pages begin at a multiple of their size; other places are first pages.
         cdef uint32_t class_index = self._pages[page].class_index
         if self._classes[class_index].page_count == SLAB_PAGE_COUNT:
             return page & ~<uint32_t>(SLAB_PAGE_COUNT - 1)
@@ -486,7 +486,7 @@ cdef class Arena:
                 self._list_push(page)
         self._victim = NO_PAGE
 
-    # --- for tests and for doubts ----------------------------------------------------------------
+    # --- for tests and for doubts --------------------------------------------------------------
 
     cdef int verify(self, set places) except -1:
         """Raises InvariantBroken unless exactly these places and the quarantine are handed out."""

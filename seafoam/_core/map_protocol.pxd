@@ -14,12 +14,13 @@
 #   P2  A slot read under such a sequence led to a live entry: before publishing it, the writer
 #       filled it. map_locate validates the sequence after comparing the key, so that generation
 #       and page generation, loaded before that, are those of a live entry of this key. The
-#       generation is stored as a release when the entry is whole, and loaded as an acquire: key
-#       and lengths are never older than it.
+#       generation is stored as a release when the entry is whole, and loaded as an acquire:
+#       key and lengths are never older than it.
 #   P3  Before an entry's memory is used again, its generation becomes 0, or, where its pages were
-#       given up, their generations have moved, each with a release fence behind it. So a copy after
-#       which both are still the same (validate_load) holds no later word. It is accepted even
-#       where the sequence has moved, which a neighbour's write does: a long copy never starves.
+#       given up, their generations have moved, each with a release fence behind it. So a copy
+#       after which both are still the same (validate_load) holds no later word. It is accepted
+#       even where the sequence has moved, which a neighbour's write does: a long copy never
+#       starves.
 #   P4  When the writer sleeps in the middle of a change, a bucket stays odd. A lenient attempt
 #       then takes a hit without the sequence, if the slot still names the entry after its
 #       generation and key were read (acquire fence, second look), and by P3. The fence makes that

@@ -78,4 +78,4 @@ cdef class MapReader:
     cdef int _reread_moved(self, ReadItem* items, size_t item_count, ManyState* state
                            ) noexcept nogil
     cdef object _fetch(self, object key, uint64_t* version)
-    cdef tuple _read_many(self, object keys, size_t max_value_bytes)
+    cdef tuple _read_many(self, object keys, size_t max_value_bytes, bint with_versions)

@@ -39,11 +39,11 @@ cdef extern from "sched.h" nogil:
 
 cdef enum:
     # A writer that runs is done with a bucket in well under a microsecond; one that sleeps in the
-    # middle of a change is waited for, with the processor offered to it, for about a millisecond.
-    READ_ATTEMPTS_MAX = 2048
+    # middle of a change is waited for, with the processor offered to it, for some milliseconds.
+    READ_ATTEMPTS_MAX = 8192
     LENIENT_ATTEMPTS = 64
-    # Passes of a multi-key read; each reads again only what has moved.
-    PASSES_MAX = 2048
+    # A multi-key read's pass over so many sequences counts as one attempt more.
+    ATTEMPT_SEQUENCES = 128
     # Keys whose lines are fetched together before they are read.
     PREFETCH_COUNT = 16
     # A copy over this takes longer than letting go of the GIL and taking it again.
@@ -187,26 +187,27 @@ cdef class MapReader:
         cdef ManyState state
         cdef const uint64_t* multi_word = &self._view.header.multi_sequence
         cdef uint64_t multi_sequence
-        cdef int status, pass_count = 0
+        cdef size_t attempt_count = 0
+        cdef int status
         memset(&state, 0, sizeof(state))
         state.out = out
         state.max_value_bytes = max_value_bytes
         status = self._read_all(items, item_count, &state)
         while status == STATUS_OK:
-            # The pass begins here, after the last copy.
+            # The pass begins here, after the last copy, unless several keys are being written.
             multi_sequence = load_acquire_u64(multi_word)
-            status = self._reread_moved(items, item_count, &state)
-            if status != STATUS_OK:
-                break
-            if (state.is_unmoved and multi_sequence & 1 == 0
-                    and validate_load_u64(multi_word) == multi_sequence):
-                break
-            pass_count += 1
+            if multi_sequence & 1 == 0:
+                status = self._reread_moved(items, item_count, &state)
+                if status != STATUS_OK or (
+                        state.is_unmoved and validate_load_u64(multi_word) == multi_sequence):
+                    break
+                attempt_count += item_count // ATTEMPT_SEQUENCES
+            attempt_count += 1
             state.reread_count += 1
-            if pass_count == PASSES_MAX:
+            if attempt_count >= READ_ATTEMPTS_MAX:
                 status = STATUS_CONTENDED
                 break
-            wait_a_little(pass_count)
+            wait_a_little(<int>attempt_count)
         return self._outcome(status, <int>state.reread_count)
 
     cdef int _read_item(self, ReadItem* item, seafoam_buffer* out) noexcept nogil:
@@ -344,8 +345,8 @@ cdef class MapReader:
             return None
         raise_outcome(status)
 
-    cdef tuple _read_many(self, object keys, size_t max_value_bytes):
-        # ([value or None], [version or 0]), at one point in time.
+    cdef tuple _read_many(self, object keys, size_t max_value_bytes, bint with_versions):
+        # ([value or None], [version or 0] or None), at one point in time.
         cdef tuple names = tuple(keys)      # holds the keys while other threads may run
         cdef size_t count = len(names), at
         cdef Py_ssize_t key_bytes = 0
@@ -368,7 +369,8 @@ cdef class MapReader:
                 status = self.get_many_into(items, count, &out, max_value_bytes)
             if status != STATUS_OK:
                 raise_outcome(status)
-            values, versions = PyList_New(count), PyList_New(count)
+            values = PyList_New(count)
+            versions = PyList_New(count) if with_versions else None
             for at in range(count):
                 value = None
                 if items[at].found:
@@ -376,9 +378,10 @@ cdef class MapReader:
                         <char*>out.data + items[at].value_start, items[at].value_bytes)
                 Py_INCREF(value)
                 PyList_SET_ITEM(values, at, value)
-                version = items[at].version
-                Py_INCREF(version)
-                PyList_SET_ITEM(versions, at, version)
+                if with_versions:
+                    version = items[at].version
+                    Py_INCREF(version)
+                    PyList_SET_ITEM(versions, at, version)
             return values, versions
         finally:
             free(items)
@@ -401,14 +404,14 @@ cdef class MapReader:
         At most 10,000 keys, whose values are at most `max_value_bytes` together (else Refusal,
         ``too_large``). Always without the GIL.
         """
-        return self._read_many(keys, max_value_bytes)[0]
+        return self._read_many(keys, max_value_bytes, False)[0]
 
     def get_many_versioned(self, keys, max_value_bytes=ANSWER_BYTES_MAX):
         """As `get_many`: the values, and the versions, 0 where there is no such key."""
-        return self._read_many(keys, max_value_bytes)
+        return self._read_many(keys, max_value_bytes, True)
 
-    def scan(self, prefix=b"", str after not None="", size_t limit=SCAN_LIMIT_DEFAULT, bint values=False,
-             size_t max_bytes=ANSWER_BYTES_MAX):
+    def scan(self, prefix=b"", str after not None="", size_t limit=SCAN_LIMIT_DEFAULT,
+             bint values=False, size_t max_bytes=ANSWER_BYTES_MAX):
         """One page of the keys (bytes) with a prefix: (keys, values or None, next or None).
 
         Begins behind `after`, an earlier page's next, and has at most `limit` keys (1 to 10,000)

@@ -28,7 +28,7 @@ cdef enum:
     # A page ends after so many buckets even where its limit is not reached: a prefix that few keys
     # have must not hold a caller for the whole map. About ten milliseconds.
     BUCKETS_PER_PAGE_MAX = 16384
-    ATTEMPTS_PER_BUCKET_MAX = 4096
+    ATTEMPTS_PER_BUCKET_MAX = 8192
     # From here on the processor is offered to the writer between attempts.
     PATIENT_ATTEMPTS = 64
 
@@ -173,7 +173,7 @@ cdef int scan_page(const MapView* view, ScanPage* page, seafoam_buffer* out,
     page.item_count = page.given_bytes = 0
     page.next_position = page.position
     page.is_end = page.is_full = False
-    # A page that has its keys goes on until it meets another, so that the last one is known as such.
+    # A page that has its keys goes on until it meets another: so the last one is known.
     while not page.is_end and not page.is_full and bucket_count < BUCKETS_PER_PAGE_MAX:
         status = scan_bucket(view, page, out, candidates)
         if status == STATUS_OK:

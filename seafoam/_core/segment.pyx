@@ -98,7 +98,8 @@ cdef class Segment:
         if not S_ISREG(status.st_mode):
             raise ValueError(f"descriptor {fd} is no shared memory")
         if status.st_size < SEGMENT_BYTES_MIN or status.st_size % SEGMENT_BYTES_MIN != 0:
-            raise ValueError(f"descriptor {fd} holds {status.st_size} bytes, which no segment does")
+            raise ValueError(
+                f"descriptor {fd} holds {status.st_size} bytes, which no segment does")
         if not segment_keeps_its_size(fd):
             raise ValueError(f"descriptor {fd} is not sealed: it could shrink under its readers")
         segment.size_bytes = status.st_size
@@ -137,7 +138,8 @@ cdef class Segment:
         if length_bytes > RESERVE_STEP_BYTES:
             return STATUS_TOO_LARGE
         if (length_bytes > self.reserve_limit_bytes - self.reserved_bytes
-                or length_bytes > self.size_bytes or offset_bytes > self.size_bytes - length_bytes):
+                or length_bytes > self.size_bytes
+                or offset_bytes > self.size_bytes - length_bytes):
             return STATUS_NO_MEMORY
         error = segment_allocate(self.fd, offset_bytes, length_bytes)
         if error != 0:

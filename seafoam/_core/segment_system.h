@@ -116,7 +116,7 @@ static inline int owner_claim(void *mutex_memory, uint64_t mutex_bytes, uint64_t
     return ENOTSUP;
 }
 
-/* 0, or EPERM where another thread than the owner asks: the kernel then still knows the address. */
+/* 0, or EPERM where another thread than the owner asks: the kernel still knows the address. */
 static inline int owner_release(void *mutex_memory)
 {
     return pthread_mutex_unlock((pthread_mutex_t *)mutex_memory);

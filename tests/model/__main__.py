@@ -1,0 +1,10 @@
+"""`python -m tests.model [SCENARIO ...]`: the map under every order that C11 allows."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from model.runner import main  # noqa: E402
+
+sys.exit(main())

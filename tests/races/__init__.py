@@ -1,0 +1,1 @@
+"""One writer and many readers at full speed, with values that betray any tearing."""

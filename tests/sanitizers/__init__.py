@@ -1,0 +1,1 @@
+"""The compiled cores under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer."""

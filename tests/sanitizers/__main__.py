@@ -1,0 +1,10 @@
+"""`python -m tests.sanitizers asan|tsan`: builds that mode, proves that it sees, runs the tests."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from sanitizers.runner import main  # noqa: E402
+
+sys.exit(main())

@@ -1,0 +1,1 @@
+"""Bugs planted on purpose in the shared map, each of which one of its instruments must catch."""

@@ -38,6 +38,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if not sys.platform.startswith("linux"):
         pytest.exit("the benches pin processes and use epoll: they need Linux", returncode=2)
+    # A row whose reference is missing measures nothing; the table says so.
+    config.addinivalue_line("filterwarnings", "ignore:Benchmark fixture was not used")
     # Ended from outside, the bench still ends the servers that it started.
     signal.signal(signal.SIGTERM, lambda *_: pytest.exit("terminated", returncode=143))
     config.stash[TABLE] = Table(excused=frozenset(config.getoption("--without")))

@@ -77,6 +77,7 @@ class FileDisk:
         self._reserve_bytes = segment_bytes // RESERVE_DIVISOR
         self._failure: DiskFailed | None = None
         self._is_open = False
+        self._is_unfounded = False
         # What is queued in the disk thread, by ticket, and what waits for its segment.
         self._pending: deque[tuple[int, WalBatch, Callable[[], None] | None]] = deque()
         self._waiting: deque[tuple[WalBatch, Callable[[], None] | None]] = deque()
@@ -117,6 +118,8 @@ class FileDisk:
                 "of %s", sum(end - begin for _, begin, end in recovery.stale), recovery.offset,
                 segment_name(recovery.segment_number),
             )
+        # Empty or not by its entries: an earlier founding may have left its first marker.
+        self._is_unfounded = not recovery.entries
         current = recovery.segment_number
         self._fds[current] = self._directory.open_segment(current)
         if self._directory.has_segment(current + 1):
@@ -143,8 +146,9 @@ class FileDisk:
 
         Blocks; StartError where it cannot be written.
         """
-        ensure(self._is_open and not self._pending and not self._waiting
-               and self._writer.offset == SEGMENT_HEADER_BYTES, "only an empty log is founded")
+        ensure(self._is_open and not self._pending and not self._waiting and self._is_unfounded,
+               "only an empty log is founded")
+        self._is_unfounded = False
         # Waits for the segment that is being prepared: it must not come and go while they are
         # listed.
         self._adopt_prepared()
@@ -351,6 +355,13 @@ class FileDisk:
         # Also while the next segment is only being prepared: to refuse a write for some
         # milliseconds is better than to accept one that then finds no room.
         return self.room_bytes() < self._reserve_bytes
+
+    def has_room(self, more_bytes: int) -> bool:
+        """As `seafoam.ports.Disk.has_room`."""
+        if self.full:
+            return False
+        # Where there was room so far, the next segment will be there in time.
+        return not self._lacks_room or self.room_bytes() - more_bytes >= self._reserve_bytes
 
     def retry_prepare(self) -> None:
         """As `seafoam.ports.Disk.retry_prepare`."""

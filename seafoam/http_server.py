@@ -161,13 +161,14 @@ class HttpServer:
 
 def _descriptors_for(connections_max: int) -> int:
     """Raise the limit of open files as far as needed; the connections there is room for."""
-    wanted = connections_max + DESCRIPTORS_RESERVED_COUNT
+    others_count = DESCRIPTORS_RESERVED_COUNT + REFUSED_COUNT_MAX
+    wanted = connections_max + others_count
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         if soft < wanted:
-            room = max(1, soft - DESCRIPTORS_RESERVED_COUNT)
+            room = max(1, soft - others_count)
             log.warning("the limit of open files is %d: at most %d connections", soft, room)
             return room
     return connections_max

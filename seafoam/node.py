@@ -25,7 +25,7 @@ from functools import partial
 
 from seafoam._core import limits
 from seafoam._core.map import MapReader, MapWriter
-from seafoam._core.message import ENTRY_COMMAND, ENTRY_FOUNDING, Durable, Entry
+from seafoam._core.message import ENTRY_COMMAND, ENTRY_FOUNDING, Durable, Entry, HardState
 from seafoam._core.raft import ROLE_LEADER, ROLE_NAMES, Raft
 from seafoam._core.store import CommandResult, Store
 from seafoam._core.wal import Recovery
@@ -75,6 +75,8 @@ class Node:
     """One member of a cluster, on the given doors.
 
     `recovery` is what the disk holds, made durable already; it begins with the founding entry.
+    The map takes no more than `map_limit_bytes` of memory, by default three quarters of the
+    machine's.
     `on_fatal` is called once with what makes going on impossible; the process must end then.
     """
 
@@ -85,6 +87,8 @@ class Node:
         recovery: Recovery,
         quota_bytes: int,
         on_fatal: Callable[[BaseException], None],
+        *,
+        map_limit_bytes: int | None = None,
     ) -> None:
         ensure(recovery.entries, "a node starts from its founding entry")
         founding = decode_founding(recovery.entries[0].data)
@@ -98,11 +102,14 @@ class Node:
         self._on_fatal = on_fatal
         self._members = founding.members
         self._writer = MapWriter(
-            founding.hash_seed, max_logical_bytes=quota_bytes, start_id=disk.start_id
+            founding.hash_seed,
+            max_logical_bytes=quota_bytes,
+            start_id=disk.start_id,
+            reserve_limit_bytes=map_limit_bytes,
         )
         self.reader: MapReader = self._writer.reader()
         self._store = Store(self._writer)
-        self._raft = Raft(disk.node_id, recovery.hard_state, recovery.entries)
+        self._raft = Raft(disk.node_id, _founded(recovery), recovery.entries)
         self._queued: deque[_Write] = deque()
         self._proposed: dict[int, _Write] = {}
         self._proposed_cost_bytes = 0
@@ -229,7 +236,8 @@ class Node:
         """What speaks against proposing this write; the leader alone asks."""
         if self._bytes_held() + len(write.command) > limits.PROPOSALS_BYTES_MAX:
             return _overloaded()
-        if self._disk.full:
+        # What was proposed counts: a turn appends all of it at once.
+        if not self._disk.has_room(self._proposed_bytes + len(write.command)):
             return Refusal(
                 "disk_full",
                 "the disk has no room for a write; once it has, writes go on by themselves",
@@ -359,6 +367,18 @@ class Node:
         writer.set_term(raft.term)
         writer.set_role(raft.role)
         writer.set_node_state(self._state)
+
+
+def _founded(recovery: Recovery) -> HardState:
+    """The hard state, which says at least that the founding entry is committed.
+
+    A cluster of one is founded by that entry being durable; its commit index, written right
+    behind it, may have been torn off.
+    """
+    found = recovery.hard_state
+    if found.commit_index > 0:
+        return found
+    return HardState(max(found.term, recovery.entries[0].term), found.vote, 1)
 
 
 def _overloaded() -> Refusal:

@@ -54,6 +54,9 @@ class Disk(Protocol):
         becomes false by itself once `retry_prepare` finds room.
         """
 
+    def has_room(self, more_bytes: int) -> bool:
+        """Whether the reserve would still be there after so much more was appended."""
+
     def append(
         self, entries: list[Entry], hard_state: HardState | None, on_durable: Callable[[], None]
     ) -> None:

@@ -16,6 +16,7 @@ import secrets
 import signal
 import socket
 import sys
+from typing import Any
 
 import uvloop
 
@@ -23,7 +24,7 @@ from seafoam._core.http import Hosts
 from seafoam._core.wal import Recovery
 from seafoam._core.wire import HASH_SEED_BYTES, encode_founding
 from seafoam.clock import LoopClock
-from seafoam.config import Settings
+from seafoam.config import Settings, memory_bytes_available
 from seafoam.disk import FileDisk
 from seafoam.errors import CapacityExceeded, DiskFailed, StartError
 from seafoam.http_server import HttpServer
@@ -60,6 +61,7 @@ def run(settings: Settings) -> int:
 
 async def _serve(settings: Settings) -> int:
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_on_unhandled)
     stop_asked = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop_asked.set)
@@ -69,7 +71,8 @@ async def _serve(settings: Settings) -> int:
         if not recovery.entries:
             peer = _endpoint(settings.advertise or settings.host, peer_claim.getsockname()[1])
             recovery = _found(disk, peer)
-        node = Node(disk, LoopClock(loop), recovery, settings.quota_bytes, _end)
+        node = Node(disk, LoopClock(loop), recovery, settings.quota_bytes, _end,
+                    map_limit_bytes=memory_bytes_available() * 3 // 4)
         names = [settings.advertise] if settings.advertise else []
         node.http_address = _endpoint(settings.host, listener.getsockname()[1])
         http = HttpServer(node, Hosts(names), on_fatal=_end)
@@ -158,9 +161,18 @@ def _announce(node: Node, disk: FileDisk) -> None:
                 node.http_address)
 
 
+def _on_unhandled(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """A callback raised. What a socket's other end can cause is logged; all else is a bug."""
+    error = context.get("exception")
+    if error is None or isinstance(error, OSError):
+        loop.default_exception_handler(context)
+    else:
+        _end(error)
+
+
 def _end(error: BaseException) -> None:
     """End the process at once: no answer may leave after `error`."""
-    if isinstance(error, (DiskFailed, CapacityExceeded)):
+    if isinstance(error, (DiskFailed, CapacityExceeded, StartError)):
         logger.critical("the node ends: %s", error)
     else:
         logger.critical("the node ends: an invariant is broken: %s", error, exc_info=error)

@@ -79,6 +79,9 @@ class MemoryDisk:
             on_durable()
         return len(waiting)
 
+    def has_room(self, more_bytes: int) -> bool:
+        return not self.full
+
     def retry_prepare(self) -> None:
         self.retries_count += 1
 

@@ -13,8 +13,9 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-import builds
 import pytest
+
+import builds
 from model.checker import (
     ACQUIRE,
     RELAXED,

@@ -19,7 +19,12 @@ import uvloop
 from seafoam import disk as disk_module
 from seafoam._core.message import ENTRY_FOUNDING, HardState
 from seafoam._core.wal import Recovery, segment_name
-from seafoam._core.wire import RECORD_MARKER, encode_founding
+from seafoam._core.wire import (
+    RECORD_HEADER_BYTES,
+    RECORD_MARKER,
+    SEGMENT_HEADER_BYTES,
+    encode_founding,
+)
 from seafoam.disk import FileDisk
 from seafoam.errors import DataDamaged, DiskFailed, InvariantBroken, StartError
 from wal_log import entry, hard, record_offsets
@@ -306,6 +311,26 @@ def test_a_failure_is_said_once_and_nothing_is_durable_after_it(tmp_path, device
         assert len(rig.failures) == 1
         assert rig.durable == [1]
         assert [e.index for e in Rig(tmp_path / str(is_uvloop)).open().entries] == [1]
+
+    run(test)
+
+
+def test_a_founding_that_was_torn_behind_its_marker_can_be_made_again(tmp_path):
+    async def test(is_uvloop):
+        path = tmp_path / str(is_uvloop)
+        rig = Rig(path)
+        rig.open()
+        founding = encode_founding(5, bytes(16), [(rig.disk.node_id, "127.0.0.1:3010")])
+        rig.disk.found(founding)
+        rig.disk.close()
+        with (path / "wal" / segment_name(1).rpartition("/")[2]).open("r+b") as log:
+            behind_marker = SEGMENT_HEADER_BYTES + RECORD_HEADER_BYTES
+            log.seek(behind_marker)
+            log.write(bytes(4096 - behind_marker))
+        rig = Rig(path)
+        assert rig.open().entries == []
+        assert [entry.index for entry in rig.disk.found(founding).entries] == [1]
+        rig.disk.close()
 
     run(test)
 

@@ -9,7 +9,7 @@ import socket
 import pytest
 
 from seafoam.http_connection import LINGER_SECONDS
-from seafoam.http_server import DESCRIPTORS_RESERVED_COUNT, _descriptors_for
+from seafoam.http_server import DESCRIPTORS_RESERVED_COUNT, REFUSED_COUNT_MAX, _descriptors_for
 from support import PATIENCE_SECONDS, Bench, post, request
 
 
@@ -94,7 +94,7 @@ def test_the_date_is_of_this_second():
 def test_connections_are_bounded_by_open_files():
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
-        few = DESCRIPTORS_RESERVED_COUNT + 10
+        few = DESCRIPTORS_RESERVED_COUNT + REFUSED_COUNT_MAX + 10
         assert _descriptors_for(5) == 5
         resource.setrlimit(resource.RLIMIT_NOFILE, (few - 100, hard))
         assert _descriptors_for(10) == 10

@@ -319,7 +319,8 @@ def test_another_thread_runs_inside_a_read_that_releases_the_gil(
 ) -> None:
     writer = new_writer()
     call = paths_that_release()[path](writer)
-    assert ran_inside(call, 5000)
+    # A small read lets go for a tenth of a microsecond only; a neighbour is rarely as quick.
+    assert ran_inside(call, 500_000 if "small" in path else 5000)
 
 
 @pytest.mark.parametrize("value_bytes", [1, 4096])

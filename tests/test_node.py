@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from doors import ManualClock, MemoryDisk, founding_entry, recovery_of
 from seafoam._core import limits
 from seafoam._core.message import ENTRY_COMMAND, Entry, HardState
@@ -207,6 +209,12 @@ def test_a_restart_replays_the_log_and_commits_the_old_tail_in_its_own_term():
     rig.settle()
     assert rig.node.reader.get("b") == b"2"
     assert rig.node.status()["applied_index"] == 4 and rig.node.status()["term"] == 2
+
+
+@pytest.mark.parametrize("torn", [HardState(0, 0, 0), HardState(1, 0, 0)])
+def test_a_founding_whose_commit_index_was_torn_off_is_founded(torn):
+    rig = Rig(recovery=recovery_of(hard_state=torn)).start()
+    assert rig.node.refuse_reads() is None and rig.node.status()["commit_index"] == 2
 
 
 def test_stopping_refuses_new_writes_and_answers_the_proposed_ones():

@@ -9,6 +9,7 @@ import socket
 import threading
 
 import pytest
+
 from processes import STOP_SECONDS_MAX, NodeProcess, server_refuses
 
 
@@ -62,7 +63,7 @@ def test_the_peer_port_is_kept_from_others_and_listened_on_by_nobody(data_dir, t
 def test_an_ipv6_node_is_reached_and_named_in_brackets(data_dir):
     with NodeProcess(data_dir, "--host", "::1") as node:
         assert node.address.startswith("[::1]:")
-        status, answer = node.call("/set", {"key": "k", "value": 1})
+        status, _ = node.call("/set", {"key": "k", "value": 1})
         assert status == 200
         _, status_body = node.ask("/status")
         assert status_body["members"][0]["http"] == node.address

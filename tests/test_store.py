@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from seafoam._core import json_equal
+from seafoam._core import json_equal, limits
 from seafoam._core.map import MapWriter
 from seafoam._core.message import ENTRY_COMMAND, ENTRY_EMPTY, ENTRY_FOUNDING, Entry
 from seafoam._core.store import Store
@@ -117,6 +117,22 @@ def test_each_operation_of_a_batch_sees_those_before_it_and_a_failure_undoes_not
     ]
     assert results[1].value == b"1" and results[4].deleted
     assert rig.map.get(b"a") == b"4" and rig.map.version(b"a") == 1
+
+
+def test_what_one_commands_results_hold_is_bounded_and_all_of_it_is_carried_out(rig):
+    value = b'"' + b"x" * (limits.VALUE_BYTES_MAX - 2) + b'"'
+    rig.apply(Operation.set(b"k", value))
+    fitting = limits.ANSWER_BYTES_MAX // limits.VALUE_BYTES_MAX
+    results = rig.apply(
+        *[Operation.get(b"k")] * fitting,
+        Operation.get(b"k"),
+        Operation.cas(b"k", b"1", old_version=99),
+        Operation.set(b"k", b"2"),
+        Operation.cas(b"k", b"3", old_value=b"2"),
+    )
+    codes = [result.code for result in results]
+    assert codes == [None] * fitting + ["too_large", "too_large", None, None]
+    assert rig.map.get(b"k") == b"3"
 
 
 def test_entries_without_a_command_move_the_applied_position(rig):

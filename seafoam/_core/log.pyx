@@ -1,6 +1,6 @@
 """The Raft log's positions and its tail; log.pxd draws how they relate."""
 
-from seafoam.errors import ensure
+from seafoam.errors import InvariantBroken, ensure
 
 
 cdef class RaftLog:
@@ -14,8 +14,9 @@ cdef class RaftLog:
         cdef Entry entry
         cdef uint64_t expected_index = 1
         for entry in entries:
-            ensure(entry.index == expected_index,
-                   f"the recovered log jumps to index {entry.index} where {expected_index} is due")
+            if entry.index != expected_index:
+                raise InvariantBroken(
+                    f"the recovered log jumps to index {entry.index} where {expected_index} is due")
             expected_index += 1
         self._entries = list(entries)
         self._before_term = 0
@@ -31,7 +32,8 @@ cdef class RaftLog:
 
     cdef Entry append(self, uint64_t term, int kind, bytes data):
         cdef Entry entry = Entry(self.last_index + 1, term, kind, data)
-        ensure(term >= self.last_term(), f"an entry of term {term} cannot follow a later term's")
+        if term < self.last_term():
+            raise InvariantBroken(f"an entry of term {term} cannot follow a later term's")
         self._entries.append(entry)
         self.last_index = entry.index
         return entry
@@ -69,8 +71,9 @@ cdef class RaftLog:
 
     cdef bint applied_to(self, uint64_t index) except -1:
         """Apply has finished with everything up to `index`, which is let go."""
-        ensure(self.applied_index <= index <= self.applying_index,
-               f"applied index {index} is not within {self.applied_index}..{self.applying_index}")
+        if not self.applied_index <= index <= self.applying_index:
+            raise InvariantBroken(f"applied index {index} is not within "
+                                  f"{self.applied_index}..{self.applying_index}")
         if index >= self.first_index:
             self._before_term = self.term_of(index)
             del self._entries[:index + 1 - self.first_index]
@@ -84,8 +87,9 @@ cdef class RaftLog:
     cdef uint64_t term_of(self, uint64_t index) except? 0:
         if index + 1 == self.first_index:
             return self._before_term
-        ensure(self.first_index <= index <= self.last_index,
-               f"index {index} is not held: {self.first_index}..{self.last_index} are")
+        if not self.first_index <= index <= self.last_index:
+            raise InvariantBroken(
+                f"index {index} is not held: {self.first_index}..{self.last_index} are")
         return (<Entry>self._entries[index - self.first_index]).term
 
     cdef bint has_unwritten(self):

@@ -49,8 +49,8 @@ cdef class ReadPath:
     # -- read by the caller after a pass ---------------------------------------------------------
     cdef readonly int stop
     cdef readonly Py_ssize_t used_bytes      # of the input, answered
-    # Of the request behind them; relative to its first byte.
-    cdef readonly str name                   # its call's name; "" where its head is not whole
+    # Of the request behind them; relative to its first byte. (`name` is its call's name, "" where
+    # its head is not whole.)
     cdef readonly Py_ssize_t head_bytes      # 0 where its head is not whole
     cdef readonly Py_ssize_t call_bytes      # head and body; what it needs at least
     cdef readonly uint64_t answered_count    # requests, since the beginning

@@ -10,12 +10,13 @@ STOP_FULL: int
 class ReadPath:
     stop: int
     used_bytes: int
-    name: str
     head_bytes: int
     call_bytes: int
     answered_count: int
     def __init__(
         self, reader: MapReader, hosts: Hosts, responder: Responder, errors: dict[str, bytes]
     ) -> None: ...
+    @property
+    def name(self) -> str: ...
     def serve(self, data: bytes | bytearray) -> bytes: ...
     def parse(self, data: bytes | bytearray) -> None: ...

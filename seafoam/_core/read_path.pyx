@@ -23,7 +23,7 @@ from seafoam._core.status cimport (
     STATUS_NOT_FOUND, STATUS_OK, STATUS_TOO_LARGE,
 )
 from seafoam._core.status import name_of
-from seafoam.errors import Detached, ensure
+from seafoam.errors import Detached, InvariantBroken
 
 cdef enum:
     # A pass ends once its answers are this long, so that a client that does not read them is
@@ -121,7 +121,6 @@ cdef class ReadPath:
         self._key_not_found = error_start(self._errors, "key_not_found")
         self._overloaded = error_start(self._errors, "overloaded")
         self._too_large = error_start(self._errors, "too_large")
-        self.name = ""
 
     def __dealloc__(self):
         buffer_free(&self._body)
@@ -131,6 +130,12 @@ cdef class ReadPath:
         buffer_free(&self._output)
 
     # -- from Python -----------------------------------------------------------------------------
+
+    @property
+    def name(self):
+        """The name of the call a pass stopped at, such as ``"set"``; empty where its head is not
+        whole or not plainly valid."""
+        return _NAMES[self._head.route]
 
     def serve(self, data):
         """Answer the plain reads at the front of `data`, bytes or a bytearray.
@@ -155,7 +160,8 @@ cdef class ReadPath:
             source = <const uint8_t*>PyByteArray_AS_STRING(data)
         else:
             raise TypeError(f"bytes or a bytearray, not {type(data).__name__}")
-        ensure(not self._is_running, "two threads serve with one read path")
+        if self._is_running:
+            raise InvariantBroken("two threads serve with one read path")
         source_bytes = <size_t>len(data)
         self._is_running = True
         self._output.used_bytes = 0
@@ -170,12 +176,13 @@ cdef class ReadPath:
 
     cdef bytes _finish(self, int status):
         cdef bytes answers
-        self.name = _NAMES[self._head.route]
-        if status == STATUS_DETACHED:
-            raise Detached("the node's map is closed")
-        if status == STATUS_NO_MEMORY:
-            raise MemoryError
-        ensure(status == STATUS_OK, f"a pass of reads ended as {name_of(status)}")
+        if status != STATUS_OK:
+            # Not in one line with `ensure`: its message would be made for every pass.
+            if status == STATUS_DETACHED:
+                raise Detached("the node's map is closed")
+            if status == STATUS_NO_MEMORY:
+                raise MemoryError
+            raise InvariantBroken(f"a pass of reads ended as {name_of(status)}")
         answers = PyBytes_FromStringAndSize(<const char*>self._output.data,
                                             <Py_ssize_t>self._output.used_bytes)
         if self._output.capacity_bytes > KEPT_BYTES_MAX:

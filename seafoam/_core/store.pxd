@@ -13,13 +13,15 @@
 
 from libc.stdint cimport uint64_t
 
-from seafoam._core.map cimport MapWriter
+from seafoam._core.map cimport MapWriter, ValueView
 from seafoam._core.message cimport Entry
 from seafoam._core.wire cimport OperationView
 
 # What became of one operation. `code` is None where it was done.
 cdef class OperationResult:
-    cdef readonly str code          # None | "key_not_found" | "key_exists" | "cas_mismatch"
+    # None | "key_not_found" | "key_exists" | "cas_mismatch" | "too_large": done or refused as the
+    # operation says, but the value to be shown is past what one command's results may hold
+    cdef readonly str code
     cdef readonly bytes value       # JSON text: a get's value, or what a cas found; else None
     cdef readonly uint64_t version  # of that value; 0 for none
     cdef readonly bint deleted      # a delete found something
@@ -31,11 +33,15 @@ cdef class CommandResult:
 
 cdef class Store:
     cdef MapWriter _map
+    # What the results of the command being applied may still hold. A constant of the format, not a
+    # setting: without it a small batch of gets would take memory without bound, at each replay too.
+    cdef size_t _room_bytes
     cdef readonly uint64_t applied_index
 
     cpdef CommandResult apply(self, Entry entry)
 
     cdef CommandResult _apply_command(self, Entry entry)
+    cdef OperationResult _show(self, str code, const ValueView* found)
     cdef OperationResult _perform(self, OperationView* operation, uint64_t index)
     cdef OperationResult _get(self, OperationView* operation)
     cdef OperationResult _set(self, OperationView* operation, uint64_t index)

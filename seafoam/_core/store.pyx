@@ -3,6 +3,7 @@
 from libc.stdint cimport uint8_t
 
 from seafoam._core.json_equal cimport json_equal
+from seafoam._core.limits cimport ANSWER_BYTES_MAX
 from seafoam._core.map cimport MapWriter, ValueView
 from seafoam._core.message cimport ENTRY_COMMAND, ENTRY_EMPTY, ENTRY_FOUNDING, Entry
 from seafoam._core.status cimport STATUS_NO_MEMORY, STATUS_NOT_FOUND, STATUS_OK
@@ -21,7 +22,7 @@ from seafoam._core.wire cimport (
     command_next,
 )
 
-from seafoam.errors import CapacityExceeded, InvariantBroken, ensure
+from seafoam.errors import CapacityExceeded, InvariantBroken
 
 
 cdef class OperationResult:
@@ -48,7 +49,7 @@ cdef inline OperationResult _result(str code, bytes value, uint64_t version, bin
     return result
 
 
-cdef inline bytes _copy(ValueView* view):
+cdef inline bytes _copy(const ValueView* view):
     return (<const char*>view.value)[:view.value_bytes]
 
 
@@ -65,8 +66,9 @@ cdef class Store:
         Raises CapacityExceeded where the map cannot hold it: the node must end, for it can
         neither skip the entry nor go on without it.
         """
-        ensure(entry.index == self.applied_index + 1,
-               f"entry {entry.index} cannot follow applied index {self.applied_index}")
+        if entry.index != self.applied_index + 1:
+            raise InvariantBroken(
+                f"entry {entry.index} cannot follow applied index {self.applied_index}")
         cdef CommandResult result = None
         if entry.kind == ENTRY_COMMAND:
             result = self._apply_command(entry)
@@ -87,6 +89,7 @@ cdef class Store:
         cdef CommandResult result
         if status != STATUS_OK:
             raise InvariantBroken(f"the command of entry {entry.index} is {name_of(status)}")
+        self._room_bytes = ANSWER_BYTES_MAX
         self._map.begin(entry.index, cursor.operation_count > 1)
         while True:
             status = command_next(&cursor, &operation)
@@ -101,6 +104,13 @@ cdef class Store:
         result.results = results
         return result
 
+    cdef OperationResult _show(self, str code, const ValueView* found):
+        """A result with what is there, or `too_large` where the results have no room for it."""
+        if found.value_bytes > self._room_bytes:
+            return _result("too_large", None, 0, False)
+        self._room_bytes -= found.value_bytes
+        return _result(code, _copy(found), found.version, False)
+
     cdef OperationResult _perform(self, OperationView* operation, uint64_t index):
         if operation.kind == OPERATION_SET:
             return self._set(operation, index)
@@ -108,14 +118,15 @@ cdef class Store:
             return self._cas(operation, index)
         if operation.kind == OPERATION_DELETE:
             return self._delete(operation)
-        ensure(operation.kind == OPERATION_GET, f"operation kind {operation.kind} is unknown here")
+        if operation.kind != OPERATION_GET:
+            raise InvariantBroken(f"operation kind {operation.kind} is unknown here")
         return self._get(operation)
 
     cdef OperationResult _get(self, OperationView* operation):
         cdef ValueView found
         if self._map.find(operation.key, operation.key_bytes, &found) != STATUS_OK:
             return _result("key_not_found", None, 0, False)
-        return _result(None, _copy(&found), found.version, False)
+        return self._show(None, &found)
 
     cdef OperationResult _set(self, OperationView* operation, uint64_t index):
         cdef ValueView found
@@ -138,9 +149,10 @@ cdef class Store:
                                 operation.old_value, operation.old_value_bytes, &is_equal)
             if status == STATUS_NO_MEMORY:
                 raise CapacityExceeded(f"no memory to compare two values for entry {index}")
-            ensure(status == STATUS_OK, f"entry {index} compares what is no JSON")
+            if status != STATUS_OK:
+                raise InvariantBroken(f"entry {index} compares what is no JSON")
         if not is_equal:
-            return _result("cas_mismatch", _copy(&found), found.version, False)
+            return self._show("cas_mismatch", &found)
         self._put(operation, index)
         return _result(None, None, index, False)
 
@@ -148,7 +160,8 @@ cdef class Store:
         cdef int status = self._map.remove(operation.key, operation.key_bytes)
         if status == STATUS_OK:
             return _result(None, None, 0, True)
-        ensure(status == STATUS_NOT_FOUND, f"a delete is {name_of(status)}")
+        if status != STATUS_NOT_FOUND:
+            raise InvariantBroken(f"a delete is {name_of(status)}")
         if operation.flags & FLAG_ERROR_IF_NOT_KEY:
             return _result("key_not_found", None, 0, False)
         return _result(None, None, 0, False)

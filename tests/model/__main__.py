@@ -5,6 +5,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from model.runner import main  # noqa: E402
+from model.runner import main
 
 sys.exit(main())

@@ -17,7 +17,7 @@ from pathlib import Path
 import builds
 from model.checker import Checker, CheckerFault, Plan, Statistics, Violated
 from model.driver import Observer, apply_entry, attach, damages, record
-from model.scenarios import SCENARIOS, SEED, A, Scenario, scenario_named
+from model.scenarios import SCENARIOS, SEED, A, B, Scenario, scenario_named
 from seafoam._core.map import MapWriter
 from seafoam.errors import Refusal
 
@@ -50,8 +50,9 @@ def run_damaged(checker: Checker) -> Statistics:
         cell.value = word
 
         def read() -> None:
-            with contextlib.suppress(Refusal):
-                reader.get_versioned(A)
+            for key in (A, B):  # B is not there: the whole chain is followed
+                with contextlib.suppress(Refusal):
+                    reader.get_versioned(key)
 
         more = checker.explore(read, Plan(execution_max=1, pauses_max=1 << 30))
         counts.execution_count += more.execution_count

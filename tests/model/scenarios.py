@@ -86,9 +86,9 @@ def read_twice(observer: Observer) -> None:
 
 
 def overwrite() -> Scenario:
-    """Values of one size class, so that the third is where the first was."""
-    return Scenario("overwrite", sets((A, b"two"), (A, b"three")), read_twice,
-                    before=sets((A, b"one")))
+    """Values of several words and one size class, so that the third is where the first was."""
+    return Scenario("overwrite", sets((A, b"2" * 15), (A, b"3" * 15)), read_twice,
+                    before=sets((A, b"1" * 15)))
 
 
 def overwrite_longer() -> Scenario:
@@ -256,7 +256,7 @@ def multi_write() -> Scenario:
 def many_singles() -> Scenario:
     """Entries of one key each: a multi-key read sees them in their order."""
     def read(observer: Observer) -> None:
-        observer.get_many([D, A, D])
+        observer.get_many([A, D, A])
 
     return Scenario("many_singles", sets((A, b"2"), (D, b"2"), (A, b"3")), read,
                     before=sets((A, b"1"), (D, b"1")), plan=KEEPING)

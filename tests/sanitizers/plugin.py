@@ -1,7 +1,8 @@
 """Pytest, as the sanitizers start it: the right modules are loaded, and slowness is no failure."""
 
-import builds
 from hypothesis import HealthCheck, settings
+
+import builds
 
 builds.check_origin()
 settings.register_profile("sanitizer", deadline=None,

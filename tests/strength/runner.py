@@ -92,11 +92,14 @@ def run_instrument(call: str, edits: tuple[Edit, ...]) -> tuple[bool, str]:
     if code != 0:
         raise NotPlain(f"a plain set and get fails: {output[-500:]}")
     if instrument == "pytest":
-        command = ["-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-c",
+        command = ["-m", "pytest", "-q", "-x", "--noconftest", "-p", "no:cacheprovider", "-c",
                    str(tree / "pyproject.toml"), f"--rootdir={tree}",
                    *(str(tree / "tests" / word) for word in arguments.split())]
         code, output = child(command, mode, tree)
-        return code == 1, (output.strip().splitlines() or [""])[-1]
+        told = (output.strip().splitlines() or [""])[-1]
+        if code not in (0, 1):
+            raise NotPlain(f"the tests do not run: {told}")
+        return code == 1, told
     module = "races.child" if instrument == "races" else "model.child"
     code, output = child(["-m", module, *arguments.split()], mode, tree)
     lines = output.strip().splitlines() or [""]

@@ -131,15 +131,16 @@ def test_in_a_batch_that_operations_result_is_413_and_the_rest_stands(
 ):
     small = key + "-"
     client.call("set", {"key": small, "value": 1})
-    ops = [{"op": "get", "key": big}] * 65 + [{"op": "get", "key": small}]
+    client.call("set", {"key": big, "value": "x" * (limits.VALUE_BYTES_MAX - 2000)})
+    ops = [{"op": "get", "key": big}] * 66 + [{"op": "get", "key": small}]
     if with_write:
         ops.append({"op": "set", "key": small, "value": 2})
     answer = client.call("batch", {"ops": ops})
     assert answer.status == 200
     assert len(answer.body) <= limits.ANSWER_BYTES_MAX
     statuses = [result["status"] for result in answer.json["results"]]
-    assert statuses[:66] == [200] * 63 + [413] * 2 + [200]
-    assert answer.json["results"][64]["error"]["code"] == "too_large"
+    assert statuses[:67] == [200] * 64 + [413] * 2 + [200]
+    assert answer.json["results"][65]["error"]["code"] == "too_large"
     assert client.call("get", {"key": small}).json["value"] == (2 if with_write else 1)
 
 

@@ -16,7 +16,8 @@ from support import Client
 
 PAGE = (Path(__file__).parent.parent / "docs" / "api.md").read_text(encoding="utf-8")
 EXAMPLE = re.compile(
-    r"curl -d '(?P<body>[^']*)'\s+(?:\\\n\s*)?http://127\.0\.0\.1:3000/(?P<name>\w+)\n(?P<answer>.+)"
+    r"curl -d '(?P<body>[^']*)'\s+(?:\\\n\s*)?"
+    r"http://127\.0\.0\.1:3000/(?P<name>\w+)\n(?P<answer>.+)"
 )
 
 

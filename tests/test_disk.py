@@ -323,7 +323,7 @@ def test_a_founding_that_was_torn_behind_its_marker_can_be_made_again(tmp_path):
         founding = encode_founding(5, bytes(16), [(rig.disk.node_id, "127.0.0.1:3010")])
         rig.disk.found(founding)
         rig.disk.close()
-        with (path / "wal" / segment_name(1).rpartition("/")[2]).open("r+b") as log:
+        with (path / "wal" / segment_name(1)).open("r+b") as log:
             behind_marker = SEGMENT_HEADER_BYTES + RECORD_HEADER_BYTES
             log.seek(behind_marker)
             log.write(bytes(4096 - behind_marker))

@@ -304,6 +304,17 @@ def test_a_torn_rotation_is_cut_in_all_its_segments():
     assert [e.term for e in log.recover().entries] == [1, 1, 1, 1, 2, 2]
 
 
+def test_the_last_segment_exchanged_with_a_prepared_one_is_no_torn_tail():
+    log = MemoryLog(512)
+    log.append([entry(i, 1, b"x" * 100) for i in range(1, 12)])
+    log.write(log.writer.idle_marker())
+    last = log.writer.segment_number
+    segments = log.copy()
+    segments[last + 1], segments[last] = segments[last], bytearray(512)
+    with pytest.raises(Damage, match="behind the log's end"):
+        recover_from(segments)
+
+
 def test_a_segment_that_the_one_before_does_not_reach_is_torn():
     log = MemoryLog(512)
     log.append(entries(1, 2))

@@ -16,7 +16,8 @@ cdef class RaftLog:
         for entry in entries:
             if entry.index != expected_index:
                 raise InvariantBroken(
-                    f"the recovered log jumps to index {entry.index} where {expected_index} is due")
+                    f"the recovered log jumps to index {entry.index} where "
+                    f"{expected_index} is due")
             expected_index += 1
         self._entries = list(entries)
         self._before_term = 0
@@ -45,7 +46,7 @@ cdef class RaftLog:
         return taken
 
     cdef list take_committed(self, size_t entry_count):
-        """At most `entry_count` entries to apply: committed, durable here, and not given before."""
+        """At most `entry_count` entries to apply: committed, durable here, not given before."""
         cdef uint64_t start = self.applying_index + 1
         cdef uint64_t stop = min(self.commit_index, self.durable_index) + 1
         if stop <= start:

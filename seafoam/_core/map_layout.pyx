@@ -109,8 +109,8 @@ def slots_with_tag(bytes tags not None, int tag):
     return found
 
 
-def bucket_of(uint64_t hash, uint64_t bucket_count):
+def bucket_of(uint64_t key_hash, uint64_t bucket_count):
     """The bucket of a hash in a table of so many buckets (linear hashing)."""
     if bucket_count == 0:
         raise ValueError("a table has a bucket")
-    return bucket_index_of(hash, bucket_count)
+    return bucket_index_of(key_hash, bucket_count)

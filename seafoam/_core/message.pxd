@@ -25,7 +25,7 @@ cdef class HardState:
 
 # What one turn of the machine asks for, in this order:
 #   entries, hard_state   written and synced, together; `durable` is reported back afterwards
-#   committed             applied in order; already durable here, so not waiting for this turn's sync
+#   committed             applied in order; durable here, and not waiting for this turn's sync
 # must_sync is false where nothing above needs the disk.
 cdef class Ready:
     cdef readonly list entries

@@ -21,7 +21,8 @@ cdef class Entry:
     __hash__ = None
 
     def __repr__(self):
-        return f"Entry(index={self.index} term={self.term} kind={self.kind} bytes={len(self.data)})"
+        return (f"Entry(index={self.index} term={self.term} kind={self.kind} "
+                f"bytes={len(self.data)})")
 
 
 cdef class HardState:

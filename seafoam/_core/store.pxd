@@ -34,7 +34,7 @@ cdef class CommandResult:
 cdef class Store:
     cdef MapWriter _map
     # What the results of the command being applied may still hold. A constant of the format, not a
-    # setting: without it a small batch of gets would take memory without bound, at each replay too.
+    # setting: without it a small batch of gets would take memory without bound, at replay too.
     cdef size_t _room_bytes
     cdef readonly uint64_t applied_index
 

@@ -281,9 +281,23 @@ cdef class _Reader:
             self.suspect = None
             self._read(start, size)
         else:
+            if self.is_over:
+                self._refuse_stranger(number, start, size)
             self.is_over = True
             self._search(number, start, size, 0)
         self.expected_generation = next_generation(self.expected_generation, number + 1)
+        return 0
+
+    # Behind the end, a segment is blank or was begun under its own number: another's name means
+    # that files were exchanged, and what is missing before the end may be in here.
+    cdef int _refuse_stranger(self, uint64_t number, const uint8_t* start, size_t size) except -1:
+        cdef SegmentHeader header
+        cdef uint32_t version = 0
+        if get_segment_header(start, size, &header, &version) != STATUS_OK:
+            return 0
+        if header.segment_number != number or header.node_id != self.node_id:
+            raise Damage(number, 0, f"it is {segment_name(header.segment_number)} "
+                                    f"of node {header.node_id:016x}, behind the log's end")
         return 0
 
     # Whether the log goes on in this segment.

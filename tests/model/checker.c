@@ -33,7 +33,8 @@
  * stored. A load answers for each of its bytes with one message, and a store that it takes for one
  * byte (itself or one that replaced it there) it takes for every other byte that was stored with
  * it: so no store is ever seen half, while stores to different bytes of one word may be seen in
- * any order, even by one load, as on machines that reorder them. C11 leaves mixed sizes undefined; this is
+ * any order, even by one load, as on machines that reorder them. C11 leaves mixed sizes
+ * undefined; this is
  * what x86-64 and AArch64 promise for aligned accesses, and no more.
  *
  * Exploring is depth first over the choices, running the reader anew for each path. Two things
@@ -395,7 +396,7 @@ static int dominated(const Option *option, uint32_t bytes)
     return 0;
 }
 
-/* Fills options[] with what this load may answer, oldest first, by choosing for byte after byte. */
+/* Fills options[] with what this load may answer, oldest first, by byte after byte. */
 static void options_collect(const Word *word, uint32_t bytes, unsigned byte, Option option)
 {
     while (byte < WORD_BYTES && !(bytes >> byte & 1))
@@ -623,7 +624,7 @@ EXPORT void model_execution_begin(uint32_t known_time)
     phase = PHASE_EXPLORING;
 }
 
-/* The reader's state is now no more than this token (and its view): earlier loads are forgotten. */
+/* The reader's state is now this token (and its view): earlier loads are forgotten. */
 EXPORT void model_checkpoint(uint64_t reader_token)
 {
     token = path_hash = mix(reader_token + 1);

@@ -74,7 +74,9 @@ def sets(*pairs: tuple[bytes, bytes]) -> list[Entry]:
 
 # Two keys of one bucket and one tag, one of that bucket with another tag, one of another bucket.
 A = take(1, lambda key: True)[0]
-B = take(1, lambda key: key != A and bucket_of(key) == bucket_of(A) and tag_of(key) == tag_of(A))[0]
+B = take(
+    1, lambda key: key != A and bucket_of(key) == bucket_of(A) and tag_of(key) == tag_of(A)
+)[0]
 C = take(1, lambda key: bucket_of(key) == bucket_of(A) and tag_of(key) != tag_of(A))[0]
 D = take(1, lambda key: bucket_of(key) != bucket_of(A))[0]
 
@@ -133,7 +135,7 @@ def forgotten_place() -> Scenario:
 
 
 def same_tag() -> Scenario:
-    """Of one bucket and tag: one key changes, one stays, and one is absent but for a longer one."""
+    """Of one bucket and tag: one key changes, one stays, one is absent but for a longer one."""
     def meets(key: bytes) -> bool:
         return bucket_of(key) == bucket_of(A) and tag_of(key) == tag_of(A)
 
@@ -156,7 +158,8 @@ def page_class() -> Scenario:
     """
     slot_bytes = 48                             # 20 of header, 8 of key, 20 of value
     generation_of_a = 2                         # the second put of a fresh map
-    forged = struct.pack("<QQI", generation_of_a, 2, 20 << 11 | len(A)) + A + b"forgery forged!!" * 2
+    header = struct.pack("<QQI", generation_of_a, 2, 20 << 11 | len(A))
+    forged = header + A + b"forgery forged!!" * 2
     start = 20 + len(C)
     value = bytes(slot_bytes - start) + forged if start < slot_bytes else b""
     value = value.ljust(400, b".")

@@ -1,4 +1,4 @@
-"""`python -m tests.sanitizers asan|tsan`: builds that mode, proves that it sees, runs the tests."""
+"""`python -m tests.sanitizers asan|tsan`: builds it, proves that it sees, runs the tests."""
 
 import sys
 from pathlib import Path

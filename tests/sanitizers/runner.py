@@ -32,7 +32,8 @@ SECONDS_MAX = 1500
 def sanitizer_environment(mode: str) -> dict[str, str]:
     """The environment for a Python that is not instrumented itself but loads modules that are."""
     compiler = os.environ.get("CC", "gcc")
-    library = subprocess.run([compiler, f"-print-file-name={PRELOAD[mode]}"], check=True, text=True,
+    library = subprocess.run([compiler, f"-print-file-name={PRELOAD[mode]}"],
+                             check=True, text=True,
                              stdout=subprocess.PIPE).stdout.strip()
     if not Path(library).is_absolute():
         raise builds.BuildFailed(f"{compiler} has no {PRELOAD[mode]}")
@@ -93,7 +94,8 @@ def run_races(mode: str, arguments: list[str]) -> bool:
     """The race runs; any report of the sanitizer makes the exit code 66."""
     began = time.monotonic()
     code, output = child(["-m", "races.child", *arguments], mode)
-    print(output[-6000:] if code else output.strip(), f"({mode}, {time.monotonic() - began:.0f} s)")
+    took = f"({mode}, {time.monotonic() - began:.0f} s)"
+    print(output[-6000:] if code else output.strip(), took)
     return code == 0
 
 

@@ -1,8 +1,8 @@
 """Plants one bug at a time in a copy of the tree and asks the instruments to find it.
 
-Owns build/strength and build/strength-lenient. A bug counts as caught only if the tree with it still builds, still does a
-plain set and get, and then fails an instrument that the tree without it passes. Must never touch
-the tree it was started from.
+Owns build/strength and build/strength-lenient. A bug counts as caught only if the tree with it
+still builds, still does a plain set and get, and then fails an instrument that the tree without
+it passes. Must never touch the tree it was started from.
 """
 
 from __future__ import annotations

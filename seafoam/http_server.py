@@ -14,7 +14,6 @@ import resource
 import socket
 from collections.abc import Callable
 from email.utils import formatdate
-from typing import cast
 
 from seafoam._core import limits
 from seafoam._core.http import Hosts
@@ -41,8 +40,7 @@ class HttpServer:
     `hosts` are the names it is known by. `on_fatal` is called with an exception that means a
     broken invariant; the process must end then. `request_timeout_ms` is how long an incomplete
     request may take from its first byte, `in_flight_bytes_max` what requests and answers may
-    hold together. `advertise` is the host name others reach it by, else the address it listens
-    on.
+    hold together.
     """
 
     def __init__(
@@ -51,7 +49,6 @@ class HttpServer:
         hosts: Hosts,
         *,
         on_fatal: Callable[[BaseException], None],
-        advertise: str | None = None,
         request_timeout_ms: int = limits.REQUEST_TIMEOUT_MS,
         connections_max: int = limits.CONNECTIONS_MAX,
         in_flight_bytes_max: int = limits.IN_FLIGHT_BYTES_MAX,
@@ -62,9 +59,6 @@ class HttpServer:
         self._budget = Budget(in_flight_bytes_max)
         self.service = Service(node, hosts, self._budget, self._status_of, document())
         self.loop: asyncio.AbstractEventLoop
-        self._node_id = node.node_id
-        self._advertise = advertise
-        self._address = ""
         self._connections_max = connections_max
         self._connections: set[Connection] = set()
         self._refused: set[Connection] = set()
@@ -80,9 +74,6 @@ class HttpServer:
         self.loop = asyncio.get_running_loop()
         self._connections_max = _descriptors_for(self._connections_max)
         self._tell_time()
-        host, port = listener.getsockname()[:2]
-        host = self._advertise or host
-        self._address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self._listener = await self.loop.create_server(
             lambda: Connection(self), sock=listener, backlog=BACKLOG_COUNT
         )
@@ -142,11 +133,7 @@ class HttpServer:
         }
 
     def _status_of(self, status: dict[str, object]) -> dict[str, object]:
-        """`/status`: the node's own words, where it is reached, and this door's figures."""
-        places = [status.get("leader"), *cast(list[object], status.get("members", []))]
-        for place in places:
-            if isinstance(place, dict) and place["node_id"] == self._node_id:
-                place["http"] = self._address
+        """`/status`: the node's own words, and this door's figures."""
         return {**status, "version": VERSION, "http": self.stats()}
 
     def _tell_time(self) -> None:

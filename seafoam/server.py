@@ -39,7 +39,7 @@ EXIT_CANNOT_START = 1
 EXIT_FATAL = 70
 
 #: What is under way when a stop is asked for may take this long.
-STOP_GRACE_MS = 5000
+STOP_GRACE_SECONDS = 5.0
 LISTEN_BACKLOG_COUNT = 1024
 
 logger = logging.getLogger("seafoam")
@@ -74,7 +74,8 @@ async def _serve(settings: Settings) -> int:
         node = Node(disk, LoopClock(loop), recovery, settings.quota_bytes, _end,
                     map_limit_bytes=memory_bytes_available() * 3 // 4)
         names = [settings.advertise] if settings.advertise else []
-        node.http_address = _endpoint(settings.host, listener.getsockname()[1])
+        host = settings.advertise or settings.host
+        node.http_address = _endpoint(host, listener.getsockname()[1])
         http = HttpServer(node, Hosts(names), on_fatal=_end)
         await http.start(listener)
         node.start()
@@ -87,7 +88,7 @@ async def _serve(settings: Settings) -> int:
 async def _stop(node: Node, http: HttpServer, disk: FileDisk) -> None:
     logger.info("stopping")
     node.begin_stop()
-    await http.stop(STOP_GRACE_MS)
+    await http.stop(STOP_GRACE_SECONDS)
     node.close()
     disk.close()
     logger.info("stopped")

@@ -43,7 +43,7 @@ ORDERINGS = [
            Edit(ATOMICS, "    store_relaxed_u64(target, value);\n    fence_release();\n",
                 "    store_relaxed_u64(target, value);\n")),
     mutant("slot-fence-dropped", "the lenient second look at the slot may be a stale one",
-           "lenient:page_class",
+           "lenient:page_class --seed 1 --executions 200000",
            Edit(ATOMICS, "    fence_acquire();\n    return load_relaxed_u32(source);",
                 "    return load_relaxed_u32(source);")),
     mutant("sequence-loaded-relaxed", "slots older than the sequence are taken for its own",

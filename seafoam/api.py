@@ -353,7 +353,7 @@ def _parse_get(found: list[Field]) -> Read:
     taken = _take(found, {"key": _key, "keys": _keys, **_REPLY}, "a get")
     msg_id = taken.get("msg_id")
     if ("key" in taken) == ("keys" in taken):
-        raise _bad("a get needs either key or keys")
+        raise _bad("a get needs exactly one of key and keys")
     if "key" in taken:
         key = taken["key"]
         return Read(lambda reader: _get_one(reader, key, msg_id), msg_id)
@@ -628,7 +628,7 @@ def _failure(
 def _no_room(operation: Operation, msg_id: bytes | None) -> Answer:
     """In place of a result whose value would take the answer past its limit."""
     applied = None if operation.kind == OPERATION_GET else "no"
-    body = error_start("too_large", "The batch's answer has no room for it.", applied=applied)
+    body = error_start("too_large", "The batch answers or compares too much.", applied=applied)
     return Answer(CODES["too_large"].http_status, body + _reply_last(msg_id))
 
 

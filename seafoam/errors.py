@@ -46,7 +46,7 @@ CODES: dict[str, Code] = {
     "no_such_route": Code(404, "NOT_FOUND", "There is no such path."),
     "method_not_allowed": Code(405, "INVALID_ARGUMENT", "The path takes others; see Allow."),
     "request_timeout": Code(408, "DEADLINE_EXCEEDED", "The request did not arrive whole in time."),
-    "cas_mismatch": Code(409, "ABORTED", "The key holds another value or version, included."),
+    "cas_mismatch": Code(409, "ABORTED", "The key holds another value or version."),
     "key_exists": Code(409, "ALREADY_EXISTS", "The key is there already, and if_absent was set."),
     "wrong_cluster": Code(409, "ABORTED", "The request names another cluster than this node's."),
     "too_large": Code(413, "RESOURCE_EXHAUSTED", "A key, value, body or answer is over a limit."),

@@ -135,6 +135,21 @@ def test_what_one_commands_results_hold_is_bounded_and_all_of_it_is_carried_out(
     assert rig.map.get(b"k") == b"3"
 
 
+def test_what_one_command_compares_is_bounded_and_a_cas_past_it_is_not_carried_out(rig):
+    value = b'"' + b"x" * (limits.VALUE_BYTES_MAX - 2) + b'"'
+    rig.apply(Operation.set(b"k", value), Operation.set(b"small", b"1"))
+    fitting = limits.COMPARED_BYTES_MAX // (limits.VALUE_BYTES_MAX + 1)
+    results = rig.apply(
+        *[Operation.cas(b"k", b"2", old_value=b"1")] * fitting,
+        Operation.cas(b"k", b"2", old_value=value),
+        Operation.cas(b"k", b"2", old_version=9),
+        Operation.cas(b"small", b"2", old_value=b"1"),
+    )
+    codes = [result.code for result in results]
+    assert codes == ["cas_mismatch"] * fitting + ["too_large", "cas_mismatch", None]
+    assert rig.map.get(b"k") == value and rig.map.get(b"small") == b"2"
+
+
 def test_entries_without_a_command_move_the_applied_position(rig):
     for kind in (ENTRY_FOUNDING, ENTRY_EMPTY):
         rig.index += 1

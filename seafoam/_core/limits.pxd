@@ -33,6 +33,9 @@ cpdef enum:
     # Keys of one /get, operations of one /batch, keys of one /scan page.
     KEYS_PER_READ_MAX = 10000
     OPS_PER_BATCH_MAX = 10000
+    # What the cas of one batch may compare, both sides together, beyond which they are refused:
+    # one log entry is applied without a pause, and a mebibyte of shuffled fields takes 25 ms.
+    COMPARED_BYTES_MAX = 8388608
     SCAN_LIMIT_DEFAULT = 1000
     SCAN_LIMIT_MAX = 10000
     TIMEOUT_MS_DEFAULT = 5000

@@ -12,6 +12,7 @@ _require(VALUE_BYTES_MAX + KEY_BYTES_MAX < BODY_BYTES_MAX, "the largest /set mus
 _require(BODY_BYTES_MAX < ANSWER_BYTES_MAX, "a batch of gets may answer more than it asks")
 _require(BODY_BYTES_MAX * 2 <= WAL_RECORD_BYTES_MAX, "a batch's binary form must fit a record")
 _require(WAL_RECORD_BYTES_MAX * 2 < WAL_SEGMENT_BYTES, "a record must fit a fresh segment")
+_require(VALUE_BYTES_MAX * 2 <= COMPARED_BYTES_MAX, "a cas by itself must never be refused for it")
 _require(ANSWER_BYTES_MAX < IN_FLIGHT_BYTES_MAX, "one answer must fit the process's budget")
 _require(WAL_RECORD_BYTES_MAX < PROPOSALS_BYTES_MAX, "the largest write must be admissible")
 _require(ELECTION_MS_MIN >= 5 * HEARTBEAT_MS, "a few lost heartbeats must not start an election")

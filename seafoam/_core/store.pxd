@@ -36,6 +36,8 @@ cdef class Store:
     # What the results of the command being applied may still hold. A constant of the format, not a
     # setting: without it a small batch of gets would take memory without bound, at replay too.
     cdef size_t _room_bytes
+    # What its cas may still compare; another constant of the format.
+    cdef size_t _compare_bytes
     cdef readonly uint64_t applied_index
 
     cpdef CommandResult apply(self, Entry entry)

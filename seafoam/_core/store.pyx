@@ -3,7 +3,7 @@
 from libc.stdint cimport uint8_t
 
 from seafoam._core.json_equal cimport json_equal
-from seafoam._core.limits cimport ANSWER_BYTES_MAX
+from seafoam._core.limits cimport ANSWER_BYTES_MAX, COMPARED_BYTES_MAX
 from seafoam._core.map cimport MapWriter, ValueView
 from seafoam._core.message cimport ENTRY_COMMAND, ENTRY_EMPTY, ENTRY_FOUNDING, Entry
 from seafoam._core.status cimport STATUS_NO_MEMORY, STATUS_NOT_FOUND, STATUS_OK
@@ -90,6 +90,7 @@ cdef class Store:
         if status != STATUS_OK:
             raise InvariantBroken(f"the command of entry {entry.index} is {name_of(status)}")
         self._room_bytes = ANSWER_BYTES_MAX
+        self._compare_bytes = COMPARED_BYTES_MAX
         self._map.begin(entry.index, cursor.operation_count > 1)
         while True:
             status = command_next(&cursor, &operation)
@@ -144,7 +145,10 @@ cdef class Store:
             return _result("key_not_found", None, 0, False)
         if operation.flags & FLAG_BY_VERSION:
             is_equal = found.version == operation.old_version
+        elif found.value_bytes + operation.old_value_bytes > self._compare_bytes:
+            return _result("too_large", None, 0, False)
         else:
+            self._compare_bytes -= found.value_bytes + operation.old_value_bytes
             status = json_equal(found.value, found.value_bytes,
                                 operation.old_value, operation.old_value_bytes, &is_equal)
             if status == STATUS_NO_MEMORY:

@@ -83,6 +83,7 @@ class _Manner(NamedTuple):
     closes: bool = False
     head_only: bool = False
     target: str = ""
+    keeps_1_0: bool = False
 
 
 class _Waiting(NamedTuple):
@@ -323,7 +324,10 @@ class Connection(asyncio.Protocol):
 
     def _take_event(self, event: Event) -> None:
         if isinstance(event, Request):
-            manner = _Manner(not event.keep_alive, event.method == "HEAD", event.target)
+            keeps_1_0 = event.keep_alive and event.http_version == "1.0"
+            manner = _Manner(
+                not event.keep_alive, event.method == "HEAD", event.target, keeps_1_0
+            )
             plan = self._service.plan(event.method, event.target, event.body, event.cluster)
             self._carry_out(plan, manner, len(event.body))
         elif isinstance(event, ContinueWanted):
@@ -369,7 +373,8 @@ class Connection(asyncio.Protocol):
 
     def _respond(self, answer: Answer, manner: _Manner) -> bytes:
         return self._service.respond(
-            answer, close=manner.closes, head_only=manner.head_only, target=manner.target
+            answer, close=manner.closes, head_only=manner.head_only, target=manner.target,
+            keeps_1_0=manner.keeps_1_0,
         )
 
     # -- output ----------------------------------------------------------------------------------

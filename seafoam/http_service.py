@@ -28,6 +28,8 @@ __all__ = ["Budget", "NodeDoor", "Page", "Plan", "Service"]
 READ_PATH_CODES = ("key_not_found", "overloaded")
 #: Seconds a client is asked to wait where the node cannot serve at the moment.
 RETRY_AFTER = b"Retry-After: 1\r\n"
+#: Without it a client of HTTP/1.0 waits for the connection's end (RFC 9112, appendix C.2.2).
+KEEP_ALIVE = b"Connection: keep-alive\r\n"
 READ_METHODS = ("GET", "HEAD")
 
 
@@ -189,14 +191,25 @@ class Service:
     # -- from an answer to bytes -----------------------------------------------------------------
 
     def respond(
-        self, answer: Answer, *, close: bool = False, head_only: bool = False, target: str = ""
+        self,
+        answer: Answer,
+        *,
+        close: bool = False,
+        head_only: bool = False,
+        keeps_1_0: bool = False,
+        target: str = "",
     ) -> bytes:
-        """The response that carries an answer, with the index it may show."""
+        """The response that carries an answer, with the index it may show.
+
+        `keeps_1_0` tells an HTTP/1.0 client that its connection stays, as it asked.
+        """
         extra = b""
         if answer.http_status == 503:
             extra = RETRY_AFTER
         elif answer.http_status == 405:
             extra = self.allow(target)
+        if keeps_1_0 and not close:
+            extra += KEEP_ALIVE
         return self.responder.response(
             answer.http_status, answer.body, self.node.reader.applying_index,
             close=close, head_only=head_only, extra=extra,

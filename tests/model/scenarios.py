@@ -125,13 +125,16 @@ def slot_reuse() -> Scenario:
 
 
 def forgotten_place() -> Scenario:
-    """A goes; B of the same tag takes its slot, but not its memory, where A still looks whole."""
+    """A goes; B of the same tag takes its slot, but not its memory, where A still looks whole.
+
+    D keeps the page that A was in.
+    """
     def read(observer: Observer) -> None:
         observer.get(A)
         observer.get(A)
 
     return Scenario("forgotten_place", [[(A, None)], [(B, b"b" * 40)]], read,
-                    before=sets((A, b"AAA")))
+                    before=sets((D, b"ddd"), (A, b"AAA")))
 
 
 def same_tag() -> Scenario:
@@ -181,6 +184,28 @@ def long_reuse() -> Scenario:
 
     return Scenario("long_reuse", [[(A, None)], [(D, b"n" * 3000)]], read,
                     before=[*sets(*fillers), *sets((A, b"o" * 70_000))], plan=sampled(2_000))
+
+
+def evacuation() -> Scenario:
+    """A sparse window is emptied: A moves, and what it left is used again.
+
+    Seven windows of four mebibytes are filled with entries that take 64 KiB each. All of the
+    first window's go, but for A; then others, until what is scattered exceeds half of what is
+    live and sixteen mebibytes.
+    """
+    large = take(7 * 63, lambda key: bucket_of(key) != bucket_of(A), "e")
+    gone = large[:64] + [key for at, key in enumerate(large[64:]) if at % 4 != 0]
+    deletes: list[Entry] = [[(key, None)] for key in gone]
+    crossing = 305                              # the delete behind which it exceeds that
+
+    def read(observer: Observer) -> None:
+        observer.get(A)
+        observer.get(A)
+        observer.get(B)
+
+    return Scenario("evacuation", [*deletes[crossing - 2:crossing + 2], [(B, b"b" * 15)]], read,
+                    before=[[(A, b"a" * 15)], *sets(*((key, bytes(60_000)) for key in large)),
+                            *deletes[:crossing - 2]])
 
 
 def growth_before(count: int = KEYS_PER_BUCKET * FIRST_BUCKET_COUNT) -> list[Entry]:
@@ -359,7 +384,7 @@ SCENARIOS: dict[str, Callable[[], Scenario]] = {
         same_tag, page_class,
         long_reuse, split, split_and_write, overflow, overflow_split, multi_write, many_singles,
         many_under_split, many_misses, positions, multi_positions, scan_under_writes,
-        scan_under_split)
+        scan_under_split, evacuation)
 }
 
 

@@ -10,6 +10,7 @@ import argparse
 import sys
 import threading
 import time
+from collections import Counter
 from typing import Any
 
 import builds
@@ -29,19 +30,22 @@ def make_race(quarantine_entries: int) -> Any:
     return race
 
 
-def run(race: Any, arguments: argparse.Namespace) -> dict[str, int]:
-    """Writer and readers at once; the readers' counts added up, and their retries."""
+def run_round(arguments: argparse.Namespace, seed: int) -> Counter[str]:
+    """Writer and readers at once, on a fresh map; the readers' counts added up."""
+    race = make_race(arguments.quarantine)
     reader = race.writer.reader()
+    counts: Counter[str] = Counter()
     tallies: list[dict[str, int]] = []
-    threads = [threading.Thread(target=lambda seed=seed: tallies.append(
-        race.read(reader, arguments.reads // arguments.readers, seed)))
-        for seed in range(1, arguments.readers + 1)]
+    threads = [threading.Thread(target=lambda luck=luck: tallies.append(race.read(reader, luck)))
+               for luck in range(seed * 100, seed * 100 + arguments.readers)]
     for thread in threads:
         thread.start()
-    race.write(arguments.writes, arguments.seed)
+    race.write(arguments.writes, seed)
     for thread in threads:
         thread.join()
-    counts = {name: sum(tally[name] for tally in tallies) for name in tallies[0]}
+    race.writer.verify()
+    for tally in tallies:
+        counts.update(tally)
     counts["retry_count"] = reader.retry_count
     return counts
 
@@ -68,8 +72,8 @@ def run_canary(name: str) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--writes", type=int, default=300_000, help="log entries")
-    parser.add_argument("--reads", type=int, default=0, help="at least so many, all readers'")
+    parser.add_argument("--writes", type=int, default=300_000, help="log entries of one round")
+    parser.add_argument("--reads", type=int, default=1, help="rounds go on to so many")
     parser.add_argument("--readers", type=int, default=2, help="threads")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--quarantine", type=int, default=0)
@@ -79,18 +83,19 @@ def main() -> int:
     if arguments.canary:
         run_canary(arguments.canary)
         return 0
-    race = make_race(arguments.quarantine)
+    counts: Counter[str] = Counter()
+    round_count = 0
     began = time.monotonic()
-    counts = run(race, arguments)
+    while counts["read_count"] < arguments.reads and not any(counts[name] for name in WRONG):
+        counts += run_round(arguments, arguments.seed + round_count)
+        round_count += 1
     seconds = time.monotonic() - began
-    race.writer.verify()
-    wrong = {name: counts[name] for name in WRONG if counts[name]}
-    if wrong:
+    if wrong := {name: counts[name] for name in WRONG if counts[name]}:
         print(f"VIOLATED races after {counts['read_count']} executions: {wrong}")
         return EXIT_VIOLATED
     percent = 100 * counts["retry_count"] / counts["read_count"]
-    print(f"{counts['read_count']} reads during {arguments.writes} writes in {seconds:.1f} s, "
-          f"{counts['retry_count']} retries ({percent:.2f} %), "
+    print(f"{counts['read_count']} reads during {round_count * arguments.writes} writes in "
+          f"{seconds:.1f} s, {counts['retry_count']} retries ({percent:.2f} %), "
           f"{counts['contended_count']} gave up, none wrong")
     return 0
 

@@ -14,7 +14,7 @@ values is seen; and no reader may see a version older than one it has seen of th
 
 from libc.stdint cimport int32_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memset
+from libc.string cimport memcmp, memcpy, memset
 
 from seafoam._core.atomics cimport load_acquire_u64, store_release_u64
 from seafoam._core.buffer cimport buffer_free, seafoam_buffer
@@ -24,6 +24,8 @@ from seafoam._core.status cimport STATUS_CONTENDED, STATUS_NOT_FOUND, STATUS_OK
 cdef enum:
     KEY_BYTES = 12
     STAYING_COUNT = 512
+    # Most reads and writes go to a few of them, so that they meet.
+    HOT_COUNT = 4
     GOING_COUNT = 512
     PAIR_COUNT = 64
     PAIR_KEY_COUNT = 2
@@ -63,31 +65,42 @@ cdef inline void name_key(uint8_t* key, char kind, uint64_t number) noexcept nog
 
 
 cdef inline size_t value_length(uint64_t number, uint64_t version) noexcept nogil:
-    # Mostly a few words; now and then long enough for other size classes and long copies.
+    # Some short, some long to copy, now and then any; few size classes, so that memory is soon
+    # used again.
     cdef uint64_t hash = mix(number * 7919 + version)
     if hash & 63 == 0:
         return WORD_BYTES + hash // 64 % (VALUE_BYTES_MAX_HERE - WORD_BYTES)
-    return WORD_BYTES + hash // 64 % 90
+    return hash // 64 % 40 + (3000 if hash & 1 else WORD_BYTES)
 
 
-cdef inline uint8_t value_byte(uint64_t number, uint64_t version, size_t at) noexcept nogil:
-    return <uint8_t>(mix(number ^ version * 31 ^ (at >> 3)) >> (8 * (at & 7)))
+cdef inline uint64_t staying_number(uint64_t chance) noexcept nogil:
+    return (chance >> 4) % (HOT_COUNT if chance & 3 else STAYING_COUNT)
+
+
+cdef inline uint64_t value_word(uint64_t number, uint64_t version, size_t at) noexcept nogil:
+    # A multiplication, not a hash: copying is to be what takes the time.
+    return (number << 40 ^ version) * <uint64_t>0x9e3779b97f4a7c15 + at
 
 
 cdef size_t make_value(uint8_t* value, uint64_t number, uint64_t version) noexcept nogil:
     cdef size_t value_bytes = value_length(number, version), at
-    for at in range(value_bytes):
-        value[at] = value_byte(number, version, at)
+    cdef uint64_t word
+    for at in range(0, value_bytes, 8):
+        word = value_word(number, version, at)
+        memcpy(value + at, &word, WORD_BYTES)
     return value_bytes
 
 
 cdef bint is_whole(const uint8_t* value, size_t value_bytes, uint64_t number, uint64_t version
                    ) noexcept nogil:
-    cdef size_t at
+    cdef size_t at, rest_bytes
+    cdef uint64_t word
     if value_bytes != value_length(number, version):
         return False
-    for at in range(value_bytes):
-        if value[at] != value_byte(number, version, at):
+    for at in range(0, value_bytes, 8):
+        word = value_word(number, version, at)
+        rest_bytes = value_bytes - at
+        if memcmp(value + at, &word, rest_bytes if rest_bytes < WORD_BYTES else WORD_BYTES) != 0:
             return False
     return True
 
@@ -106,7 +119,7 @@ cdef class Race:
 
     def __cinit__(self, MapWriter writer not None):
         self.writer = writer
-        self._value = <uint8_t*>malloc(VALUE_BYTES_MAX_HERE)
+        self._value = <uint8_t*>malloc(VALUE_BYTES_MAX_HERE + WORD_BYTES)
         if self._value == NULL:
             raise MemoryError("no memory for a value")
 
@@ -127,7 +140,7 @@ cdef class Race:
         self._index += 1
         self.writer.begin(self._index, chance >= 85)
         if chance < 60:
-            status = self._write(c's', luck(state) % STAYING_COUNT)
+            status = self._write(c's', staying_number(luck(state)))
         elif chance < 70:
             status = self._write(c'g', luck(state) % GOING_COUNT)
         elif chance < 80:
@@ -172,8 +185,8 @@ cdef class Race:
         if status != STATUS_OK:
             raise MemoryError(f"the writer stopped with status {status}")
 
-    def read(self, MapReader reader not None, uint64_t read_count_min, uint64_t seed):
-        """Reads until the writer is done, and at least so often; what it saw, as a dict."""
+    def read(self, MapReader reader not None, uint64_t seed):
+        """Reads until the writer is done; what it saw, as a dict."""
         cdef Tally tally
         cdef uint64_t state = seed
         cdef seafoam_buffer out
@@ -183,7 +196,7 @@ cdef class Race:
         if newest == NULL:
             raise MemoryError("no memory for versions")
         with nogil:
-            while load_acquire_u64(&self._is_done) == 0 or tally.read_count < read_count_min:
+            while load_acquire_u64(&self._is_done) == 0:
                 self._read_one(reader, &out, newest, luck(&state), &tally)
                 if tally.read_count & 15 == 0:
                     self._read_pairs(reader, &out, luck(&state), &tally)
@@ -198,7 +211,7 @@ cdef class Race:
         cdef uint64_t number, version = 0
         cdef char kind = c's'
         cdef int status
-        number = (chance >> 8) % STAYING_COUNT
+        number = staying_number(chance >> 8)
         if chance & 3 == 1:
             kind = c'g'
         elif chance & 3 == 2 and published_count != 0:

@@ -97,9 +97,9 @@ def run_instrument(call: str, edits: tuple[Edit, ...]) -> tuple[bool, str]:
                    *(str(tree / "tests" / word) for word in arguments.split())]
         code, output = child(command, mode, tree)
         told = (output.strip().splitlines() or [""])[-1]
-        if code not in (0, 1):
+        if code is None or code > 1:
             raise NotPlain(f"the tests do not run: {told}")
-        return code == 1, told
+        return code != 0, told if code >= 0 else f"killed by signal {-code}"
     module = "races.child" if instrument == "races" else "model.child"
     code, output = child(["-m", module, *arguments.split()], mode, tree)
     lines = output.strip().splitlines() or [""]

@@ -49,7 +49,7 @@ def build_checker() -> Path:
     if target.exists() and target.stat().st_mtime >= source.stat().st_mtime:
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    compiler = os.environ.get("CC", "gcc")
+    compiler = os.environ.get("CC", "cc")
     _run([compiler, "-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared",
           "-fvisibility=hidden", str(source), "-o", str(target)], ROOT, dict(os.environ))
     return target

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -300,6 +301,7 @@ int main(void)
 def test_header_compiles_without_a_warning_and_works(tmp_path: Path, flags: list[str]) -> None:
     source, program = tmp_path / "use.c", tmp_path / "use"
     source.write_text(PROGRAM)
-    subprocess.run(["gcc", "-std=c11", "-O1", "-Wall", "-Wextra", "-Werror", *flags, "-I",
+    compiler = os.environ.get("CC", "cc")
+    subprocess.run([compiler, "-std=c11", "-O1", "-Wall", "-Wextra", "-Werror", *flags, "-I",
                     str(ROOT / "seafoam" / "_core"), str(source), "-o", str(program)], check=True)
     assert subprocess.run([str(program)], check=False).returncode == 0

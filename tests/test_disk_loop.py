@@ -152,7 +152,9 @@ def test_nonsense_is_refused_and_queues_nothing(loop, files):
     for writes in ([(files[0], 0, "text")], [(files[0], 0)], [("fd", 0, b"")], [(0, 2**70, b"")]):
         with pytest.raises((TypeError, ValueError, OverflowError)):
             loop.submit(writes)
-    assert loop.submit([(files[0], 0, b"x")]) == 1
+    ticket = loop.submit([(files[0], 0, b"x")])
+    assert ticket == 1
+    wait_for(loop, ticket)  # the files are closed before the loop is
 
 
 # -- failures --------------------------------------------------------------------------------

@@ -26,8 +26,9 @@
  *                           model checker counts it as the loop's boundary.
  *
  * Prefer validate_load_* and store_then_fence_u64 to bare fences, for ThreadSanitizer does not
- * model a fence that stands alone: under SEAFOAM_TSAN the two become read-modify-writes of the
- * same location, which it does model. That is why readers need a writable mapping in that mode.
+ * model a fence that stands alone: under SEAFOAM_TSAN those of 64 bits become read-modify-writes
+ * of the same location, which it does model. That is why readers need a writable mapping in that
+ * mode, and why the writer must load such words through here too.
  *
  * Under SEAFOAM_MODEL every operation is a call of the checker in tests/model, which may answer
  * a load with any value that these orderings allow, not only with what this machine would give.
@@ -137,7 +138,8 @@ static inline void fence_release(void)
 static inline uint32_t validate_load_u32(const uint32_t *source)
 {
 #if defined(SEAFOAM_TSAN)
-    return __atomic_fetch_add((uint32_t *)source, 0, __ATOMIC_ACQ_REL);
+    /* Not a read-modify-write: the one writer reads its own 32-bit words plainly. */
+    return load_acquire_u32(source);
 #else
     fence_acquire();
     return load_relaxed_u32(source);

@@ -4,8 +4,8 @@ Owns nothing but build/lib-asan and build/lib-tsan. A run whose canaries were no
 void: a sanitizer that sees nothing finds nothing.
 
 asan    AddressSanitizer and UndefinedBehaviorSanitizer, over the tests of every compiled module
-tsan    ThreadSanitizer, over the race runs: one writer, readers in threads of their own, none of
-        them holding the GIL, all on the writer's mapping
+tsan    ThreadSanitizer, over the race runs (one writer, readers in threads of their own, none of
+        them holding the GIL, all on the writer's mapping) and the disk thread's tests
 """
 
 from __future__ import annotations
@@ -81,7 +81,9 @@ def core_tests() -> list[str]:
 
 def run_tests(mode: str, tests: list[str]) -> bool:
     """Pytest over these; prints its closing line, and all of it where it failed."""
+    # The conftest brings in modules that the thread sanitizer's build leaves out.
     command = ["-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "sanitizers.plugin",
+               *(["--noconftest"] if mode == "tsan" else []),
                "-c", str(builds.ROOT / "pyproject.toml"), f"--rootdir={builds.ROOT}", *tests]
     began = time.monotonic()
     code, output = child(command, mode)
@@ -106,11 +108,13 @@ def main() -> int:
     parser.add_argument("tests", nargs="*", help="asan: these tests instead of all the cores'")
     parser.add_argument("--writes", type=int, default=60_000, help="tsan: writes in each run")
     arguments = parser.parse_args()
-    modules = builds.map_modules() if arguments.mode == "tsan" else ()
+    modules = (*builds.map_modules(), "disk_loop") if arguments.mode == "tsan" else ()
     builds.build(arguments.mode, modules, (RACE_DRIVER,))
     if not canaries_seen(arguments.mode):
         return 2
     if arguments.mode == "tsan":
-        return 0 if run_races("tsan", ["--writes", str(arguments.writes)]) else 1
+        disk_thread = [str(builds.ROOT / "tests" / "test_disk_loop.py")]
+        return 0 if (run_races("tsan", ["--writes", str(arguments.writes)])
+                     and run_tests("tsan", disk_thread)) else 1
     tests = [str(Path(name).resolve()) for name in arguments.tests] or core_tests()
     return 0 if run_tests("asan", tests) else 1

@@ -306,6 +306,13 @@ class Write:
     timeout_ms: int
     msg_id: bytes | None
 
+    @property
+    def read_bytes_max(self) -> int:
+        """The most that stored values can add to the answer."""
+        reading = (OPERATION_GET, OPERATION_CAS)
+        count = sum(operation.kind in reading for operation in self.operations)
+        return min(count * limits.VALUE_BYTES_MAX, limits.ANSWER_BYTES_MAX)
+
     def answer(self, result: CommandResult) -> Answer:
         """The answer to what became of the command."""
         if self.is_batch:

@@ -11,7 +11,8 @@ goes through `_advance`, which takes one request at a time:
     bytes -> read path (only while nothing is unanswered)     -> sent
           -> plainly valid call, or CarefulParser -> a plan:
                  an answer      -> stands in line
-                 a write        -> proposed at once, stands in line until its outcome
+                 a write        -> proposed at once, stands in line until its outcome; where its
+                                   answer may be large, once there is room for that
                  a read         -> waits until the line is empty, is then performed
 
 Invariants:
@@ -19,9 +20,11 @@ Invariants:
       CONNECTION_REQUESTS_MAX stand in it.
   C2  A read is performed only while `_line` is empty, and nothing behind it is taken before.
   C3  While nothing more can be taken, at most READ_AHEAD_BYTES are held before reading stops.
-  C4  Every byte charged to the budget is given back: on the way, or in `connection_lost`.
+  C4  Every byte charged to the budget or reserved is given back: on the way, or in
+      `connection_lost`; a write's, whatever becomes of the connection, at its outcome.
   C5  After an answer that closes, nothing more is taken; what still arrives is dropped for a
       moment, so that the client can read the answer before the connection is gone.
+  C6  While the socket takes no more, no answer is handed to it; what stands in line is charged.
 """
 
 from __future__ import annotations
@@ -32,8 +35,8 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol, cast
 
 from seafoam import api
+from seafoam._core import limits
 from seafoam._core.http import CONTINUE
-from seafoam._core.limits import CONNECTION_REQUESTS_MAX
 from seafoam._core.read_path import STOP_CAREFUL, STOP_NEED_MORE, STOP_OTHER
 from seafoam._core.store import CommandResult
 from seafoam.api import Answer
@@ -50,6 +53,8 @@ READ_AHEAD_BYTES = 65_536
 #: while it still sends gets a reset, which makes it lose the answer.
 LINGER_SECONDS = 2.0
 LINGER_BYTES_MAX = 64 * 1024 * 1024
+#: Answers from here on are handed to the socket one by one; smaller ones are joined.
+LARGE_BYTES = 65_536
 
 
 class Door(Protocol):
@@ -59,6 +64,7 @@ class Door(Protocol):
     loop: asyncio.AbstractEventLoop
     request_timeout_seconds: float
     is_draining: bool
+    unsent: set[Connection]
 
     def opened(self, connection: Connection) -> bool: ...
 
@@ -94,6 +100,16 @@ class _Waiting(NamedTuple):
     held_bytes: int
 
 
+class _Asked(NamedTuple):
+    """A write whose answer there is no room for yet."""
+
+    write: api.Write
+    manner: _Manner
+    exchange: _Exchange
+    deadline_seconds: float
+    body_bytes: int
+
+
 _PLAIN = _Manner()
 
 
@@ -101,11 +117,11 @@ class Connection(asyncio.Protocol):
     """The protocol of one accepted socket."""
 
     __slots__ = (
-        "_call_name", "_careful", "_careful_bytes", "_door", "_events", "_flush_is_due",
+        "_asked", "_call_name", "_careful", "_careful_bytes", "_door", "_events", "_flush_is_due",
         "_held_bytes", "_is_advancing", "_is_busy", "_is_closing", "_is_ended", "_is_lingering",
-        "_is_lost", "_is_unsent", "_line", "_linger_bytes", "_need_bytes", "_path", "_serve",
-        "_service", "_skip_bytes", "_tail", "_taken_count", "_timer", "_timer_mark", "_transport",
-        "_unsent_bytes", "_waiting",
+        "_is_lost", "_is_unsent", "_line", "_line_bytes", "_linger_bytes", "_need_bytes", "_path",
+        "_sent_seconds", "_serve", "_service", "_skip_bytes", "_tail", "_taken_count", "_timer",
+        "_timer_mark", "_transport", "_unsent_bytes", "_waiting",
     )
 
     def __init__(self, door: Door) -> None:
@@ -123,12 +139,15 @@ class Connection(asyncio.Protocol):
         self._careful_bytes = 0    # of the request it is in the middle of
         self._events: deque[Event] = deque()
         self._waiting: _Waiting | None = None
+        self._asked: _Asked | None = None
         # Output, oldest first (C1).
         self._line: deque[_Exchange] = deque()
         self._flush_is_due = False
         # What is charged to the budget (C4).
         self._held_bytes = 0
+        self._line_bytes = 0       # of the responses that stand in line
         self._unsent_bytes = 0
+        self._sent_seconds = 0.0   # when the socket last took some of them
         # For an incomplete request, or for lingering.
         self._timer: asyncio.TimerHandle | None = None
         self._timer_mark = 0
@@ -179,10 +198,13 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._is_unsent = self._is_busy = True
+        self._sent_seconds = self._door.loop.time()
+        self._door.unsent.add(self)
         self._count_unsent(self._transport.get_write_buffer_size())
 
     def resume_writing(self) -> None:
         self._is_unsent = False
+        self._door.unsent.discard(self)
         self._count_unsent(0)
         self._go_on()
 
@@ -192,6 +214,9 @@ class Connection(asyncio.Protocol):
         self._drop_input()
         self._count_unsent(0)
         self._count_held(0)
+        self._count_line(-self._line_bytes)
+        self._drop_asked()
+        self._door.unsent.discard(self)
         self._door.closed(self)
 
     # -- what the server calls -------------------------------------------------------------------
@@ -206,6 +231,26 @@ class Connection(asyncio.Protocol):
         if not self._is_lost:
             self._is_closing = True
             self._transport.abort()
+
+    @property
+    def peer(self) -> str:
+        """Who is at the other end, for the log."""
+        address = self._transport.get_extra_info("peername")
+        return f"{address[0]}:{address[1]}" if address else "a client"
+
+    @property
+    def charged_bytes(self) -> int:
+        """What the connection itself holds of the budget."""
+        return self._held_bytes + self._line_bytes + self._unsent_bytes
+
+    def stalled_seconds(self) -> float:
+        """For how long the socket has taken nothing of what is to be sent."""
+        unsent_bytes = self._transport.get_write_buffer_size()
+        now_seconds = self._door.loop.time()
+        if unsent_bytes != self._unsent_bytes:
+            self._sent_seconds = now_seconds
+            self._count_unsent(unsent_bytes)
+        return now_seconds - self._sent_seconds
 
     # -- input -----------------------------------------------------------------------------------
 
@@ -239,7 +284,7 @@ class Connection(asyncio.Protocol):
             return
         self._is_advancing = True
         wants_input = False
-        while not (wants_input or self._is_unsent or self._is_closing):
+        while not (wants_input or self._is_unsent or self._is_closing or self._asked):
             if self._waiting is not None:
                 if self._line:
                     break
@@ -248,7 +293,7 @@ class Connection(asyncio.Protocol):
                 self._stand_in_line(
                     _Exchange(self._respond(perform(), manner), closes=manner.closes)
                 )
-            elif len(self._line) >= CONNECTION_REQUESTS_MAX:
+            elif len(self._line) >= limits.CONNECTION_REQUESTS_MAX:
                 break
             else:
                 wants_input = not self._step()
@@ -353,20 +398,67 @@ class Connection(asyncio.Protocol):
     def _propose(self, write: api.Write, manner: _Manner, body_bytes: int) -> None:
         exchange = _Exchange(closes=manner.closes)
         self._service.budget.charge(body_bytes)
+        deadline_seconds = self._door.loop.time() + write.timeout_ms / 1000
+        asked = _Asked(write, manner, exchange, deadline_seconds, body_bytes)
         self._stand_in_line(exchange)
+        read_bytes = write.read_bytes_max
+        if not read_bytes or self._service.budget.reserve(read_bytes):
+            self._submit(asked, read_bytes, write.timeout_ms)
+            return
+        self._asked = asked
+        timer = self._door.loop.call_later(write.timeout_ms / 1000, self._give_up_asking, asked)
 
+        def on_room() -> bool:
+            timer.cancel()
+            if self._asked is not asked:
+                return False
+            # In a turn of its own: this one may be in the middle of sending.
+            self._door.loop.call_soon(self._propose_asked, asked, read_bytes)
+            return True
+
+        self._service.budget.wait(read_bytes, on_room)
+
+    def _propose_asked(self, asked: _Asked, reserved_bytes: int) -> None:
+        if self._asked is not asked:
+            self._service.budget.release(reserved_bytes)
+            return
+        self._asked = None
+        left_ms = round((asked.deadline_seconds - self._door.loop.time()) * 1000)
+        self._submit(asked, reserved_bytes, max(left_ms, limits.TIMEOUT_MS_MIN))
+        self._go_on()
+
+    def _submit(self, asked: _Asked, reserved_bytes: int, timeout_ms: int) -> None:
         def on_outcome(outcome: CommandResult | Refusal) -> None:
-            self._service.budget.charge(-body_bytes)
-            if self._is_lost:
-                return
-            if isinstance(outcome, Refusal):
-                answer = api.error_answer(outcome, write.msg_id)
-            else:
-                answer = write.answer(outcome)
-            exchange.response = self._respond(answer, manner)
-            self._on_response()
+            budget = self._service.budget
+            if not self._is_lost:
+                self._fill(asked, outcome)
+            budget.charge(-asked.body_bytes)
+            if reserved_bytes:
+                budget.release(reserved_bytes)
 
-        self._service.node.submit(write.command, write.timeout_ms, on_outcome)
+        self._service.node.submit(asked.write.command, timeout_ms, on_outcome)
+
+    def _fill(self, asked: _Asked, outcome: CommandResult | Refusal) -> None:
+        """A write has its outcome: its place in line gets its response."""
+        if isinstance(outcome, Refusal):
+            answer = api.error_answer(outcome, asked.write.msg_id)
+        else:
+            answer = asked.write.answer(outcome)
+        asked.exchange.response = self._respond(answer, asked.manner)
+        self._count_line(len(asked.exchange.response))
+        self._on_change()
+
+    def _give_up_asking(self, asked: _Asked) -> None:
+        """No room for its answer was found in time. It was not proposed."""
+        if self._asked is asked:
+            self._drop_asked()
+            if not self._is_lost:
+                self._fill(asked, api.overloaded("no"))
+
+    def _drop_asked(self) -> None:
+        if self._asked is not None:
+            self._service.budget.charge(-self._asked.body_bytes)
+            self._asked = None
 
     def _overloaded(self, name: str) -> Answer:
         return api.error_answer(api.overloaded("no" if name in api.WRITES else None))
@@ -381,11 +473,13 @@ class Connection(asyncio.Protocol):
 
     def _stand_in_line(self, exchange: _Exchange) -> None:
         self._line.append(exchange)
+        if exchange.response is not None:
+            self._count_line(len(exchange.response))
         if exchange.closes:
             self._is_closing = True
             self._drop_input()
 
-    def _on_response(self) -> None:
+    def _on_change(self) -> None:
         """A write has its outcome. Of several in one turn, all are sent together."""
         if self._is_advancing or self._flush_is_due:
             return
@@ -396,14 +490,23 @@ class Connection(asyncio.Protocol):
             self._door.loop.call_soon(self._go_on)
 
     def _flush(self) -> None:
-        """Send the answers that are ready at the front of the line."""
+        """Hand the answers that are ready at the front of the line to the socket (C6)."""
         line = self._line
-        responses = []
-        while line and (response := line[0].response) is not None:
-            responses.append(response)
+        joined: list[bytes] = []
+        while line and not self._is_unsent and (response := line[0].response) is not None:
             line.popleft()
+            self._count_line(-len(response))
+            if len(response) < LARGE_BYTES:
+                joined.append(response)
+                continue
+            self._write(joined)
+            self._write([response])
+            joined = []
+        self._write(joined)
+
+    def _write(self, responses: list[bytes]) -> None:
         if responses:
-            self._transport.write(b"".join(responses))
+            self._transport.write(responses[0] if len(responses) == 1 else b"".join(responses))
             if self._is_unsent:
                 self._count_unsent(self._transport.get_write_buffer_size())
 
@@ -479,6 +582,7 @@ class Connection(asyncio.Protocol):
         self._timer = self._door.loop.call_later(LINGER_SECONDS, self._end_linger)
 
     def _end_linger(self) -> None:
+        # What is unsent bounds itself: the server cuts a socket that takes nothing.
         if self._transport.get_write_buffer_size():
             self._timer = self._door.loop.call_later(LINGER_SECONDS, self._end_linger)
         else:
@@ -501,6 +605,10 @@ class Connection(asyncio.Protocol):
         if held_bytes != self._held_bytes:
             self._service.budget.charge(held_bytes - self._held_bytes)
             self._held_bytes = held_bytes
+
+    def _count_line(self, more_bytes: int) -> None:
+        self._line_bytes += more_bytes
+        self._service.budget.charge(more_bytes)
 
     def _count_unsent(self, unsent_bytes: int) -> None:
         self._service.budget.charge(unsent_bytes - self._unsent_bytes)

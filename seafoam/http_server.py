@@ -1,9 +1,9 @@
 """The HTTP door of a node: it listens, counts connections, tells the time and ends in order.
 
 Owns the listening sockets, the set of open connections and what all of them share (the service,
-the budget, the Date header). What a connection does is in `http_connection`, what a request means
-in `http_service`. Must never end the process by itself: what cannot be gone on from is handed to
-`on_fatal`.
+the budget, the Date header), and ends those that keep it from the others. What a connection does
+is in `http_connection`, what a request means in `http_service`. Must never end the process by
+itself: what cannot be gone on from is handed to `on_fatal`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from email.utils import formatdate
 
 from seafoam._core import limits
 from seafoam._core.http import Hosts
+from seafoam.http_budget import Budget
 from seafoam.http_connection import Connection
-from seafoam.http_service import Budget, NodeDoor, Service
+from seafoam.http_service import NodeDoor, Service
 from seafoam.openapi import document
 from seafoam.version import VERSION
 
@@ -30,6 +31,11 @@ log = logging.getLogger("seafoam.http")
 BACKLOG_COUNT = 1024
 #: Connections past the limit that are told so and given a moment to read it; more are just cut.
 REFUSED_COUNT_MAX = 256
+#: A connection whose socket has taken nothing of its answers for so long is cut.
+SEND_TIMEOUT_MS = 30_000
+#: The budget may be spent for so many looks at it; from then on each cuts the connection that
+#: holds most of it, whoever is to blame: else a few that read slowly would shut out all others.
+SPENT_LOOKS_MAX = 3
 #: File descriptors for everything else: log segments, the map, peers, standard streams.
 DESCRIPTORS_RESERVED_COUNT = 256
 
@@ -40,7 +46,7 @@ class HttpServer:
     `hosts` are the names it is known by. `on_fatal` is called with an exception that means a
     broken invariant; the process must end then. `request_timeout_ms` is how long an incomplete
     request may take from its first byte, `in_flight_bytes_max` what requests and answers may
-    hold together.
+    hold together, `send_timeout_ms` how long a connection may leave its answers unread.
     """
 
     def __init__(
@@ -52,10 +58,15 @@ class HttpServer:
         request_timeout_ms: int = limits.REQUEST_TIMEOUT_MS,
         connections_max: int = limits.CONNECTIONS_MAX,
         in_flight_bytes_max: int = limits.IN_FLIGHT_BYTES_MAX,
+        send_timeout_ms: int = SEND_TIMEOUT_MS,
     ) -> None:
         self.on_fatal = on_fatal
         self.request_timeout_seconds = request_timeout_ms / 1000
         self.is_draining = False
+        #: Connections whose sockets take no more at the moment.
+        self.unsent: set[Connection] = set()
+        self._send_timeout_seconds = send_timeout_ms / 1000
+        self._spent_looks = 0
         self._budget = Budget(in_flight_bytes_max)
         self.service = Service(node, hosts, self._budget, self._status_of, document())
         self.loop: asyncio.AbstractEventLoop
@@ -63,6 +74,7 @@ class HttpServer:
         self._connections: set[Connection] = set()
         self._refused: set[Connection] = set()
         self._refused_count = 0
+        self._cut_count = 0
         self._listener: asyncio.Server | None = None
         self._clock_timer: asyncio.TimerHandle | None = None
         self._all_closed: asyncio.Event | None = None
@@ -73,7 +85,7 @@ class HttpServer:
         """Serve what comes to `listener`, a listening socket that does not block."""
         self.loop = asyncio.get_running_loop()
         self._connections_max = _descriptors_for(self._connections_max)
-        self._tell_time()
+        self._each_second()
         self._listener = await self.loop.create_server(
             lambda: Connection(self), sock=listener, backlog=BACKLOG_COUNT
         )
@@ -96,6 +108,22 @@ class HttpServer:
         log.warning("%d connections did not end in time and are cut", len(self._open()))
         for connection in self._open():
             connection.abort()
+
+    def relieve(self) -> None:
+        """Cut connections that take nothing, and one that holds too much where others wait."""
+        for connection in [*self.unsent]:
+            if connection.stalled_seconds() >= self._send_timeout_seconds:
+                self._cut_one(connection, "takes none of its answers")
+        self._spent_looks = self._spent_looks + 1 if self._budget.is_spent else 0
+        if self._spent_looks > SPENT_LOOKS_MAX:
+            largest = max(self._open(), key=lambda connection: connection.charged_bytes)
+            self._cut_one(largest, "holds most of what all connections may hold together")
+
+    def _cut_one(self, connection: Connection, reason: str) -> None:
+        self._cut_count += 1
+        log.warning("a connection is cut: %s %s (%d bytes)",
+                    connection.peer, reason, connection.charged_bytes)
+        connection.abort()
 
     def _open(self) -> list[Connection]:
         return [*self._connections, *self._refused]
@@ -128,6 +156,7 @@ class HttpServer:
             "connections": len(self._connections),
             "connections_max": self._connections_max,
             "connections_refused": self._refused_count,
+            "connections_cut": self._cut_count,
             "in_flight_bytes": self._budget.used_bytes,
             "plain_reads": self.service.read_path.answered_count,
         }
@@ -136,10 +165,11 @@ class HttpServer:
         """`/status`: the node's own words, and this door's figures."""
         return {**status, "version": VERSION, "http": self.stats()}
 
-    def _tell_time(self) -> None:
-        """Set the Date header; a second is as exact as it is."""
+    def _each_second(self) -> None:
+        """Set the Date header, which is as exact as that, and look after what all share."""
         self.service.responder.set_date(formatdate(usegmt=True).encode())
-        self._clock_timer = self.loop.call_later(1.0, self._tell_time)
+        self.relieve()
+        self._clock_timer = self.loop.call_later(1.0, self._each_second)
 
     def _stop_clock(self) -> None:
         if self._clock_timer is not None:

@@ -1,9 +1,8 @@
 """What an HTTP request means to this node: its route, its answer, and the bytes of its response.
 
-Owns the routes, the checks that come before any call (method, cluster, load), and the budget of
-bytes in flight. Knows nothing of connections: a request goes in as its parts, and out comes an
-answer, a read to perform when its turn has come, or a write to propose. Must never execute any
-part of a request it refuses.
+Owns the routes and the checks that come before any call (method, cluster, load). Knows nothing of
+connections: a request goes in as its parts, and out comes an answer, a read to perform when its
+turn has come, or a write to propose. Must never execute any part of a request it refuses.
 """
 
 from __future__ import annotations
@@ -21,8 +20,9 @@ from seafoam._core.read_path import ReadPath
 from seafoam._core.store import CommandResult
 from seafoam.api import Answer
 from seafoam.errors import CODES, Refusal
+from seafoam.http_budget import Budget
 
-__all__ = ["Budget", "NodeDoor", "Page", "Plan", "Service"]
+__all__ = ["NodeDoor", "Page", "Plan", "Service"]
 
 #: What a read path repeats: the errors it answers by itself.
 READ_PATH_CODES = ("key_not_found", "overloaded")
@@ -52,25 +52,6 @@ class NodeDoor(Protocol):
     def readiness(self) -> Refusal | None: ...
 
     def status(self) -> dict[str, object]: ...
-
-
-class Budget:
-    """Request and answer bytes that the process holds for its clients."""
-
-    __slots__ = ("bytes_max", "used_bytes")
-
-    def __init__(self, bytes_max: int) -> None:
-        self.bytes_max = bytes_max
-        self.used_bytes = 0
-
-    def charge(self, more_bytes: int) -> None:
-        """Count bytes that are held from now on; a negative number gives some back."""
-        self.used_bytes += more_bytes
-
-    @property
-    def is_spent(self) -> bool:
-        """Whether no further request may be taken."""
-        return self.used_bytes > self.bytes_max
 
 
 class Page(NamedTuple):

@@ -269,49 +269,6 @@ def test_large_answers_reach_a_slow_reader_whole(bench, client):
     bench.when(lambda: bench.http.stats()["in_flight_bytes"] == 0)
 
 
-def test_past_the_budget_requests_are_overloaded_and_recover():
-    with Bench(in_flight_bytes_max=100_000) as bench:
-        hold(bench)
-        with bench.client() as first, bench.client() as second:
-            for count, value_bytes in ((1, 90_000), (2, 15_000)):
-                first.send(post("set", b'{"key":"a","value":"%b"}' % (b"x" * value_bytes)))
-                wait_for_writes(bench, count)
-            get = second.call("get", {"key": "a", "msg_id": 5})
-            assert (get.status, get.code, get.json["in_reply_to"]) == (429, "overloaded", 5)
-            assert "applied" not in get.json["error"]
-            write = second.call("set", {"key": "b", "value": 1})
-            assert (write.status, write.json["error"]["applied"]) == (429, "no")
-            careful = second.call("get", {"key": "a"}, x_unknown="1")
-            assert (careful.status, careful.code) == (429, "overloaded")
-            assert second.ask("GET", "/status").status == 200
-            bench.call(bench.node.release, 2)
-            assert [first.receive().status for _ in range(2)] == [200, 200]
-            assert second.call("get", {"key": "a"}).status == 200
-
-
-def test_past_the_budget_a_large_body_is_refused_before_it_is_here():
-    """Its bytes are dropped as they come, and the connection goes on."""
-    with Bench(in_flight_bytes_max=100_000) as bench, bench.client() as client:
-        body = b'{"key":"a","value":"%b"}' % (b"x" * 900_000)
-        stream = post("set", body)
-        client.send(stream[:300_000])
-        answer = client.receive()
-        assert (answer.status, answer.json["error"]["applied"]) == (429, "no")
-        assert bench.call(lambda: bench.http.stats()["in_flight_bytes"]) == 0
-        client.send(stream[300_000:] + post("get", {"key": "a"}))
-        assert client.receive().status == 404
-
-
-def test_past_the_budget_a_chunked_body_ends_its_connection():
-    """It cannot be skipped: where it ends is only known by holding it."""
-    with Bench(in_flight_bytes_max=100_000) as bench, bench.client() as client:
-        client.send(b"POST /set HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
-                    b"100000\r\n" + b"x" * 400_000)
-        answer = client.receive()
-        assert (answer.status, answer.headers["connection"]) == (429, "close")
-        assert client.at_end()
-
-
 def test_one_connection_too_many_is_told_so(bench):
     with Bench(connections_max=2) as bench:
         with bench.client() as first, bench.client() as second:

@@ -10,7 +10,8 @@ from seafoam import api
 from seafoam._core.http import Hosts
 from seafoam.api import Answer
 from seafoam.errors import Refusal
-from seafoam.http_service import Budget, Page, Service
+from seafoam.http_budget import Budget
+from seafoam.http_service import Page, Service
 from support import CLUSTER_ID, HeldNode
 
 

@@ -31,8 +31,8 @@ LAYERS: list[list[str]] = [
      "_core.arena", "_core.map_writer", "_core.map", "_core.wal"],
     ["_core.raft", "_core.store", "_core.read_path"],
     ["ports", "openapi", "api", "node"],
-    ["clock", "_core.disk_loop", "data_directory", "disk", "http_careful", "http_service",
-     "http_connection", "http_server", "client", "loading"],
+    ["clock", "_core.disk_loop", "data_directory", "disk", "http_budget", "http_careful",
+     "http_service", "http_connection", "http_server", "client", "loading"],
     ["server"],
     ["__init__", "cli", "__main__"],
 ]

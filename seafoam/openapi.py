@@ -48,9 +48,9 @@ TIMEOUT_MS: Schema = {
     'applied "no", afterwards timeout and "unknown".',
 }
 CURSOR: Schema = {
-    "type": "string", "pattern": r"^([0-9a-f]{16}\.[0-9A-Za-z_-]{0,1366})?$",
-    "description": "The next of an earlier answer, from any node of the cluster; empty to begin. "
-    "One of another cluster is refused as wrong_cluster.",
+    "type": "string", "pattern": r"^([0-9A-Za-z_-]{22,1387})?$",
+    "description": "The next of an earlier answer with the same prefix, from any node of the "
+    "cluster; empty to begin. One of another cluster is refused as wrong_cluster.",
 }
 
 

@@ -417,8 +417,9 @@ cdef class MapReader:
         Begins behind `after`, an earlier page's next, and has at most `limit` keys (1 to 10,000)
         of at most `max_bytes` together with their values; it may have fewer, or none, before the
         end, where next is None. No key is missed that stays, none comes twice that stays. The
-        order is not specified. Always without the GIL. Raises ValueError for an `after` that is
-        no page's next.
+        order is not specified. Always without the GIL. Raises Refusal for an `after` that is no
+        next of a page with this prefix (``bad_request``), or one of another cluster
+        (``wrong_cluster``).
         """
         cdef ScanPage page
         cdef seafoam_buffer out
@@ -433,7 +434,7 @@ cdef class MapReader:
         memset(&page, 0, sizeof(page))
         memset(&out, 0, sizeof(out))
         if after:
-            page.position, after_key = cursor_parts(&self._view, after)
+            page.position, after_key = cursor_parts(&self._view, wanted, after)
         page.after_key = <const uint8_t*>PyBytes_AS_STRING(after_key)
         page.after_key_bytes = PyBytes_GET_SIZE(after_key)
         page.prefix = <const uint8_t*>PyBytes_AS_STRING(wanted)
@@ -449,7 +450,7 @@ cdef class MapReader:
                 status = self.scan_into(&page, &out)
             if status != STATUS_OK:
                 raise_outcome(status)
-            return page_result(&page, &out)
+            return page_result(&self._view, wanted, &page, &out)
         finally:
             free(page.items)
             buffer_free(&out)
@@ -515,7 +516,8 @@ cdef class MapReader:
         return load_relaxed_u64(&self._contended_count)
 
 
-cdef tuple page_result(const ScanPage* page, const seafoam_buffer* out):
+cdef tuple page_result(
+        const MapView* view, bytes prefix, const ScanPage* page, const seafoam_buffer* out):
     cdef size_t at
     cdef list keys = []
     cdef list values = [] if page.with_values else None
@@ -528,7 +530,8 @@ cdef tuple page_result(const ScanPage* page, const seafoam_buffer* out):
             values.append(PyBytes_FromStringAndSize(
                 <char*>out.data + item.value_start, item.value_bytes))
     if page.is_full:
-        following = cursor_text(page.items[page.item_count - 1].position, keys[-1])
+        following = cursor_text(
+            view, prefix, page.items[page.item_count - 1].position, keys[-1])
     elif not page.is_end:
-        following = cursor_text(page.next_position, b"")
+        following = cursor_text(view, prefix, page.next_position, b"")
     return keys, values, following

@@ -53,7 +53,8 @@ cdef struct Candidate:
 cdef int scan_page(const MapView* view, ScanPage* page, seafoam_buffer* out,
                    uint64_t* attempt_count) noexcept nogil
 
-# The text that stands for "behind this key", or, without a key, "from this position on"; and back.
-# Raises ValueError for what scan_page never gave, or gave under another seed.
-cdef str cursor_text(uint64_t position, bytes key)
-cdef tuple cursor_parts(const MapView* view, str text)
+# The text that stands for "behind this key", or, without a key, "from this position on", in a scan
+# of the keys with this prefix; and back. Raises Refusal: wrong_cluster for a text that was given
+# under another seed, bad_request for one that is damaged, made up or of another prefix.
+cdef str cursor_text(const MapView* view, bytes prefix, uint64_t position, bytes key)
+cdef tuple cursor_parts(const MapView* view, bytes prefix, str text)

@@ -10,7 +10,6 @@ from libc.string cimport memcmp
 
 from seafoam._core.atomics cimport load_relaxed_u32, load_relaxed_u64, spin_pause
 from seafoam._core.buffer cimport buffer_reserve, seafoam_buffer
-from seafoam._core.limits cimport KEY_BYTES_MAX
 from seafoam._core.map_layout cimport (
     BUCKET_SLOT_COUNT, CHAIN_LINE_COUNT_MAX, ENTRY_HEADER_BYTES, KEY_LENGTH_BITS,
     TAGS_OFFSET_BYTES, MapView, hash_key, level_mask, matching_slots, reverse_bits, slot_of_match,
@@ -19,7 +18,10 @@ from seafoam._core.map_protocol cimport (
     BucketReference, EntryReference, bucket_is_unmoved, bucket_open, copy_out, copy_value,
     entry_is_intact, entry_open, line_at, overflow_of, slot_word,
 )
+from seafoam._core.pack cimport crc32c_raw
 from seafoam._core.status cimport STATUS_CONTENDED, STATUS_NO_MEMORY, STATUS_OK
+
+from seafoam.errors import Refusal
 
 cdef extern from "sched.h" nogil:
     int sched_yield()
@@ -193,29 +195,66 @@ cdef int scan_page(const MapView* view, ScanPage* page, seafoam_buffer* out,
 
 # --- cursors -----------------------------------------------------------------------------------
 
-_CURSOR = re.compile(r"([0-9a-f]{16})\.([0-9A-Za-z_-]*)", re.ASCII)
+# A cursor's bytes, which its text has in base64url without padding:
+#
+#     0      4         8          16
+#     | crc  | cluster | position | key ...
+#
+# crc, little-endian, is of the prefix and of all that stands behind it here, so that neither a
+# damaged cursor nor one of a scan with another prefix is taken. cluster tells the maps of one
+# seed from those of another. position is where the page ended, key its last key or nothing.
+cdef enum:
+    CURSOR_HEADER_BYTES = 16
+
+_CURSOR = re.compile(r"[0-9A-Za-z_-]{22,1387}", re.ASCII)
 
 
-cdef str cursor_text(uint64_t position, bytes key):
-    text = binascii.b2a_base64(key, newline=False).decode().rstrip("=")
-    return f"{position:016x}." + text.replace("+", "-").replace("/", "_")
+cdef uint64_t position_of(const MapView* view, bytes key) noexcept:
+    return reverse_bits(hash_key(view.seed, <const uint8_t*>PyBytes_AS_STRING(key),
+                                 PyBytes_GET_SIZE(key)))
 
 
-cdef tuple cursor_parts(const MapView* view, str text):
-    cdef uint64_t position
-    cdef bytes key
-    match = _CURSOR.fullmatch(text)
-    if match is None:
-        raise ValueError("it is not a cursor; send back the last page's next, unchanged")
-    position = int(match[1], 16)
-    encoded = match[2].replace("-", "+").replace("_", "/")
+cdef bytes cluster_tag(const MapView* view):
+    cdef object tag = position_of(view, b"") & <uint64_t>0xffffffff
+    return tag.to_bytes(4, "little")
+
+
+cdef bytes sealed(bytes prefix, bytes rest):
+    cdef uint32_t crc = crc32c_raw(0, PyBytes_AS_STRING(prefix), PyBytes_GET_SIZE(prefix))
+    crc = crc32c_raw(crc, PyBytes_AS_STRING(rest), PyBytes_GET_SIZE(rest))
+    return (<object>crc).to_bytes(4, "little") + rest
+
+
+cdef str cursor_text(const MapView* view, bytes prefix, uint64_t position, bytes key):
+    rest = cluster_tag(view) + (<object>position).to_bytes(8, "little") + key
+    text = binascii.b2a_base64(sealed(prefix, rest), newline=False).decode().rstrip("=")
+    return text.replace("+", "-").replace("/", "_")
+
+
+cdef bytes cursor_bytes(str text):
+    """What a text in base64url stands for; nothing where it is none."""
+    if _CURSOR.fullmatch(text) is None:
+        return b""
+    encoded = text.replace("-", "+").replace("_", "/")
     try:
-        key = binascii.a2b_base64(encoded + "=" * (-len(encoded) % 4))
+        data = binascii.a2b_base64(encoded + "=" * (-len(encoded) % 4))
     except binascii.Error:
-        key = b""
-    if cursor_text(position, key) != text or len(key) > KEY_BYTES_MAX:
-        raise ValueError("it is a damaged cursor; send back the last page's next, unchanged")
-    if key and reverse_bits(hash_key(view.seed, <const uint8_t*>PyBytes_AS_STRING(key),
-                                     PyBytes_GET_SIZE(key))) != position:
-        raise ValueError("it is a cursor of another cluster, or was made up")
+        return b""
+    # The last letter may have bits that stand for nothing; only one spelling is taken.
+    is_plain = binascii.b2a_base64(data, newline=False).decode().rstrip("=") == encoded
+    return data if is_plain else b""
+
+
+cdef tuple cursor_parts(const MapView* view, bytes prefix, str text):
+    cdef bytes data = cursor_bytes(text)
+    cdef bytes key = data[CURSOR_HEADER_BYTES:]
+    if len(data) < CURSOR_HEADER_BYTES or sealed(prefix, data[4:]) != data:
+        raise Refusal(
+            "bad_request",
+            "after must be empty or the next of an earlier answer with the same prefix, unchanged")
+    if data[4:8] != cluster_tag(view):
+        raise Refusal("wrong_cluster", "after is of a scan of another cluster")
+    position = int.from_bytes(data[8:16], "little")
+    if key and position_of(view, key) != position:
+        raise Refusal("bad_request", "after was made up: its key is not where it says")
     return position, key

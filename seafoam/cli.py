@@ -8,6 +8,7 @@ so that the others start at once.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -111,9 +112,62 @@ def server(**settings: Any) -> int:
 # The client
 
 
-@click.group(context_settings=CONTEXT)
+NEGATIVE_NUMBER = re.compile(r"-[0-9]")
+
+
+class _Place:
+    """Which node a verb talks to; connects when it is called."""
+
+    def __init__(self, ctx: click.Context, node: str, timeout_seconds: float) -> None:
+        self.ctx = ctx
+        self.node = node
+        self.timeout_seconds = timeout_seconds
+
+    def __call__(self) -> Connection:
+        from seafoam.client import BadAddress, Connection
+
+        try:
+            connection = Connection(self.node, self.timeout_seconds)
+        except BadAddress as error:
+            raise click.UsageError(str(error), self.ctx) from None
+        self.ctx.call_on_close(connection.close)
+        return connection
+
+
+def _node_behind_verb(ctx: click.Context, param: click.Parameter, node: str | None) -> None:
+    if node is not None:
+        ctx.obj.node = node
+
+
+class _Verb(click.Command):
+    """A verb: takes --node behind it too, and a negative number for the argument it is."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.params.append(click.Option(
+            ["--node"], metavar="HOST:PORT", expose_value=False, callback=_node_behind_verb,
+            help="The node to talk to; also taken before the verb."))
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        # click takes all that begins with a minus for an option unless told to let unknown ones
+        # pass. Then it is here that those are refused which are no number either.
+        ctx.ignore_unknown_options = True
+        known = {name for param in self.get_params(ctx) for name in param.opts}
+        options = args[:args.index("--")] if "--" in args else args
+        for name in (argument.partition("=")[0] for argument in options):
+            if len(name) > 1 and name[0] == "-" and not NEGATIVE_NUMBER.match(name) \
+                    and name not in known:
+                raise click.NoSuchOption(name, possibilities=sorted(known), ctx=ctx)
+        return super().parse_args(ctx, args)
+
+
+class _Verbs(click.Group):
+    command_class = _Verb
+
+
+@click.group(cls=_Verbs, context_settings=CONTEXT)
 @click.option("--node", envvar="SEAFOAM_NODE", default="127.0.0.1:3000", metavar="HOST:PORT",
-              show_envvar=True, help="The node to talk to.")
+              show_envvar=True, help="The node to talk to; also taken behind the verb.")
 @click.option("--timeout", envvar="SEAFOAM_TIMEOUT", default=10.0, metavar="SECONDS",
               show_envvar=True, type=click.FloatRange(min=0, min_open=True, max=3600),
               help="How long to wait for an answer.")
@@ -130,18 +184,7 @@ def client(ctx: click.Context, node: str, timeout: float) -> None:
       3  no node answers, or it cannot serve at the moment
       4  anything else
     """
-    ctx.obj = lambda: _connect(node, timeout, ctx)
-
-
-def _connect(node: str, timeout_seconds: float, ctx: click.Context) -> Connection:
-    from seafoam.client import BadAddress, Connection
-
-    try:
-        connection = Connection(node, timeout_seconds)
-    except BadAddress as error:
-        raise click.UsageError(str(error), ctx) from None
-    ctx.call_on_close(connection.close)
-    return connection
+    ctx.obj = _Place(ctx, node, timeout)
 
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the node's whole answer.")

@@ -130,8 +130,16 @@ def _parse_address(address: str) -> tuple[str, int]:
     bracketed = host.startswith("[") and host.endswith("]")
     if bracketed:
         host = host[1:-1]
-    sound = colon and host and (bracketed or ":" not in host) and port.isascii()
-    if not sound or not port.isdigit() or not 0 < int(port) < 65536:
+    if address and (not colon or address.endswith("]")):
+        raise BadAddress(f"{address!r} names no port; it must be HOST:PORT, as {address}:3000")
+    if ":" in host and not bracketed:
+        raise BadAddress(
+            f"{address!r} is no address of a node; an IPv6 address stands in brackets, "
+            "as [::1]:3000"
+        )
+    # More digits than a port has are no number that int() need be asked for.
+    if not host or not port.isascii() or not port.isdigit() or len(port) > 5 \
+            or not 0 < int(port) < 65536:
         raise BadAddress(f"{address!r} is no address of a node; it must be HOST:PORT")
     return host, int(port)
 

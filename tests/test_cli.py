@@ -62,6 +62,30 @@ def test_set_if_absent_leaves_what_is_there(run: Run) -> None:
     assert run("get", "once")[1] == "1\n"
 
 
+def test_negative_numbers_need_no_dashes_before_them(run: Run) -> None:
+    for text in ("-5", "-0", "-1.5e3", "-1"):
+        assert run("set", "minus", text)[0] == DONE
+        assert run("get", "minus") == (DONE, text + "\n", "")
+    assert run("cas", "minus", "-1.0", "-2")[0] == DONE
+    assert run("cas", "minus", "-2", "-3", "--json")[0] == DONE
+    assert run("set", "--if-absent", "minus", "-4")[0] == ABSENT
+    assert run("set", "minus", "--", "-6")[0] == DONE
+    assert run("set", "-7", "1")[0] == run("get", "-7")[0] == run("delete", "-7")[0] == DONE
+    for wrong in ("-", "-5x", "-x", "--5", "-h5"):
+        assert run("set", "minus", wrong)[0] == USAGE
+    assert run("get", "minus")[1] == "-6\n"
+
+
+def test_the_node_may_be_named_behind_the_verb(node: NodeProcess) -> None:
+    for arguments in (["set", "behind", "1", "--node", node.address],
+                      ["set", f"--node={node.address}", "behind", "1"],
+                      ["--node", "127.0.0.1:1", "set", "behind", "1", "--node", node.address],
+                      ["keys", "--node", node.address], ["status", "--node", node.address]):
+        assert seafoam(*arguments)[0] == DONE
+    assert seafoam("get", "behind", "--node", "127.0.0.1:1", SEAFOAM_NODE=node.address)[0] == (
+        UNREACHABLE)
+
+
 def test_cas_compares_as_json_and_says_what_is_there(run: Run) -> None:
     run("set", "cas", '{"a":1,"b":2}')
     assert run("cas", "cas", '{"b":2.0,"a":1e0}', "7")[0] == DONE
@@ -135,7 +159,8 @@ def test_help_and_version_need_no_node() -> None:
 
 
 @pytest.mark.parametrize("arguments", [
-    [], ["frobnicate"], ["get"], ["get", "a", "b"], ["get", "--frobnicate", "a"], ["set", "a"],
+    [], ["frobnicate"], ["get"], ["get", "a", "b"], ["get", "--frobnicate"], ["get", "-x"],
+    ["set", "a"],
     ["cas", "a", "1"], ["cas", "a", "1", "2", "3"], ["cas", "a", "-", "-"],
     ["cas", "a", "--old-version", "-1", "1"], ["cas", "a", "--old-version", "1", "1", "2"],
     ["load"], ["load", "no such file"], ["load", "."], ["--node", "nowhere", "get", "a"],
@@ -145,6 +170,25 @@ def test_help_and_version_need_no_node() -> None:
 def test_wrong_usage_is_status_2_and_sends_nothing(arguments: list[str], run: Run) -> None:
     status, out, err = run(*arguments)
     assert (status, out, bool(err)) == (USAGE, "", True)
+
+
+@pytest.mark.parametrize(("address", "reason"), [
+    ("localhost", "'localhost' names no port; it must be HOST:PORT, as localhost:3000"),
+    ("10.0.0.7", "'10.0.0.7' names no port; it must be HOST:PORT, as 10.0.0.7:3000"),
+    ("[::1]", "'[::1]' names no port; it must be HOST:PORT, as [::1]:3000"),
+    ("::1", "'::1' is no address of a node; an IPv6 address stands in brackets, as [::1]:3000"),
+    ("::1:3000",
+     "'::1:3000' is no address of a node; an IPv6 address stands in brackets, as [::1]:3000"),
+    ("localhost:", "'localhost:' is no address of a node; it must be HOST:PORT"),
+    (":3000", "':3000' is no address of a node; it must be HOST:PORT"),
+    ("", "'' is no address of a node; it must be HOST:PORT"),
+    ("localhost:65536", "'localhost:65536' is no address of a node; it must be HOST:PORT"),
+    ("localhost:" + "1" * 5000, "is no address of a node; it must be HOST:PORT"),
+])
+def test_an_address_says_what_it_lacks(address: str, reason: str) -> None:
+    status, _, err = seafoam("get", "a", "--node", address)
+    assert status == USAGE
+    assert err.splitlines()[-1].removeprefix("Error: ").endswith(reason), err
 
 
 def test_a_value_that_is_not_json_comes_with_a_hint(run: Run) -> None:

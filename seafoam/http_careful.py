@@ -19,6 +19,8 @@ handshake on the wrong port is answered at once and not after the timeout.
 
 Decisions, where the RFCs leave a choice:
 
+* an absolute target's host stands for Host's, which must be there and well-formed all the same
+  (RFC 9112 sections 3.2 and 3.2.2);
 * one empty line before a request line is ignored (RFC 9112 section 2.2), a second is refused;
 * `Upgrade` is ignored, as RFC 9110 section 7.8 allows: Java's client sends it with every first
   request. CONNECT is refused and ends the connection, for what follows it is not HTTP;
@@ -62,6 +64,10 @@ _CHUNK_LINE_BYTES_MAX = 18
 # One space each, a target of visible ASCII, and no other version (RFC 9112 section 3).
 _REQUEST_LINE = re.compile(rb"([A-Z-]+) ([!-~]+) HTTP/(1\.[01])\r\n")
 
+# The absolute form of a target (RFC 9112 section 3.2.2): whose it is, and the rest. One with
+# another scheme than this server speaks stays as it is, and no route is called that.
+_ABSOLUTE = re.compile(rb"http://([^/?#]*)(.*)", re.IGNORECASE)
+
 # What no head or trailer section may contain, whole or not: a CR without its LF, an LF without
 # its CR, a line that continues the one before, any other control byte but a tab.
 _BAD_BYTES = re.compile(rb"\r(?=[^\n])|(?<!\r)\n|\r\n[ \t]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
@@ -74,7 +80,8 @@ _IGNORED_NAME = b"\r\nignored:"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One whole request. `target` is as sent, with its query; `cluster` is its Seafoam-Cluster."""
+    """One whole request. `target` is as sent, with its query, but without the host of an absolute
+    one; `cluster` is its Seafoam-Cluster."""
 
     method: str
     target: str
@@ -120,18 +127,14 @@ class _Fault(Exception):
 class _Message:
     """What llhttp reports about one request."""
 
-    __slots__ = ("body", "head_whole", "headers", "keeps_body", "target", "whole")
+    __slots__ = ("body", "head_whole", "headers", "keeps_body", "whole")
 
     def __init__(self) -> None:
-        self.target = b""
         self.headers: dict[bytes, list[bytes]] = {}
         self.body = bytearray()
         self.keeps_body = True
         self.head_whole = False
         self.whole = False
-
-    def on_url(self, piece: bytes) -> None:
-        self.target += piece
 
     def on_header(self, name: bytes, value: bytes) -> None:
         # Trailers arrive here too, behind the head.
@@ -202,6 +205,8 @@ class CarefulParser:
         self._scanned_bytes = 0
         self._skipped_line = False
         self._method = ""
+        self._target = ""
+        self._authority: bytes | None = None
         self._http_version = ""
         self._head_bytes = 0
         self._message = _Message()
@@ -229,6 +234,7 @@ class CarefulParser:
                 "The request line is not a method, a target and HTTP/1.1 with one space between.",
             )
         self._method = line[1].decode("ascii")
+        self._read_target(line[2])
         self._http_version = line[3].decode("ascii")
         if self._method == "CONNECT":
             raise _Fault("bad_request", "This server is no proxy; send the request itself.")
@@ -240,6 +246,13 @@ class CarefulParser:
         else:
             self._finish(events)
         return True
+
+    def _read_target(self, target: bytes) -> None:
+        absolute = _ABSOLUTE.fullmatch(target)
+        if absolute is not None:
+            self._authority, path = absolute.groups()
+            target = path if path.startswith(b"/") else b"/" + path
+        self._target = target.decode("ascii")
 
     def _take_section(self, bytes_max: int) -> bytes | None:
         """The lines up to the first empty one, once they are whole; checked as they arrive."""
@@ -295,19 +308,19 @@ class CarefulParser:
         """Code and message of what is wrong with a request whose framing is plain, if anything."""
         message = self._message
         hosts = message.values(b"host")
-        if hosts:
-            verdict = self._hosts.judge(hosts[0])
-            if verdict == "malformed":
-                return "bad_request", "Host is not a host name or address with an optional port."
-            if verdict == "foreign":
-                return (
-                    "forbidden",
-                    "Host is neither an IP address, localhost nor a name this node advertises; "
-                    "use one of those, or start the node with that name.",
-                )
-        elif self._http_version != "1.0":
+        if not hosts and self._http_version != "1.0":
             return "bad_request", "There is no Host header; HTTP/1.1 requires it."
-        own = [scheme + host for host in hosts for scheme in (b"http://", b"https://")]
+        # Where the target names a host, what Host says must be one, and means nothing else.
+        named = hosts if self._authority is None else [self._authority]
+        if "malformed" in map(self._hosts.judge, hosts + named):
+            return "bad_request", "Host is not a host name or address with an optional port."
+        if "foreign" in map(self._hosts.judge, named):
+            return (
+                "forbidden",
+                "Host is neither an IP address, localhost nor a name this node advertises; "
+                "use one of those, or start the node with that name.",
+            )
+        own = [scheme + host for host in named for scheme in (b"http://", b"https://")]
         if any(origin not in own for origin in message.values(b"origin")):
             return "forbidden", "The request comes from another site's web page (see Origin)."
         if any(coding.lower() != b"identity" for coding in message.values(b"content-encoding")):
@@ -433,7 +446,7 @@ class CarefulParser:
             events.append(
                 Request(
                     method=self._method,
-                    target=message.target.decode("ascii"),
+                    target=self._target,
                     body=bytes(message.body),
                     keep_alive=keep_alive,
                     http_version=self._http_version,
@@ -456,6 +469,5 @@ class CarefulParser:
 
     def _refuse(self, events: list[Event], code: str, text: str, *, close: bool) -> None:
         status = CODES[code].http_status
-        target = self._message.target.decode("ascii")
-        events.append(Refusal(status, code, text, close, self._method == "HEAD", target))
+        events.append(Refusal(status, code, text, close, self._method == "HEAD", self._target))
         self._closed = close

@@ -131,6 +131,24 @@ def test_a_request_from_its_own_page_is_answered(client, key):
             assert client.receive().status == 404
 
 
+def test_an_absolute_target_is_answered_as_its_path(client, node, key):
+    client.call("set", {"key": key, "value": 1})
+    body = b'{"key":"%b"}' % key.encode()
+    answer = client.ask("POST", f"http://{node.address}/get", body)
+    assert (answer.status, answer.json["value"]) == (200, 1)
+    assert client.ask("GET", "http://localhost/livez").status == 200
+    for target, status, code in (
+        ("http://elsewhere.example/get", 403, "forbidden"),
+        ("http://localhost/nowhere", 404, "no_such_route"),
+        ("http://localhost/get?x=1", 404, "no_such_route"),
+        ("https://localhost/get", 404, "no_such_route"),
+        ("http://localhost", 404, "no_such_route"),
+    ):
+        answer = client.ask("POST", target, body)
+        assert (answer.status, answer.code) == (status, code), target
+    assert client.ask("GET", "http://localhost/set").headers["allow"] == "POST"
+
+
 # What is not built is refused
 
 

@@ -81,11 +81,49 @@ def test_a_request_and_all_that_is_said_of_it() -> None:
 
 
 def test_the_target_is_given_back_as_sent() -> None:
-    for target in (b"/get?key=a", b"*", b"/a%2fb#c", b"http://localhost/get", b"//x",
+    for target in (b"/get?key=a", b"*", b"/a%2fb#c", b"https://localhost/get", b"//x",
                    b"/" + b"a" * 9000):
         event = only(careful(get(LOCAL[:-2], target=target)))
         assert isinstance(event, Request)
         assert event.target == target.decode()
+
+
+@pytest.mark.parametrize(("target", "path"), [
+    (b"http://localhost/get", "/get"), (b"HTTP://LOCALHOST:3000/get", "/get"),
+    (b"http://127.0.0.1:3000/get?a=b", "/get?a=b"), (b"http://[::1]:3000//x", "//x"),
+    (b"http://db.example", "/"), (b"http://db.example?a", "/?a"), (b"http://localhost/#x", "/#x"),
+])
+@pytest.mark.parametrize("version", [b"1.1", b"1.0"])
+def test_an_absolute_target_names_host_and_path(target: bytes, path: str, version: bytes) -> None:
+    """Whose host is told twice is the target's (RFC 9112 section 3.2.2); one of 1.1 has a Host."""
+    for host in (b"localhost", b"evil.test"):
+        event = only(careful(get(b"Host: " + host, target=target, version=version)))
+        assert isinstance(event, Request)
+        assert event.target == path
+    for wrong in ([b"Host: a b"], [] if version == b"1.1" else [b"Host:"]):
+        event = only(careful(get(*wrong, target=target, version=version)))
+        assert isinstance(event, Refusal)
+        assert (event.code, event.target) == ("bad_request", path)
+
+
+@pytest.mark.parametrize(("target", "expected"), [
+    (b"http://evil.test/get", "forbidden"), (b"http://evil.test:3000", "forbidden"),
+    (b"http://localhost.evil.test/", "forbidden"), (b"http://127.1/get", "forbidden"),
+    (b"http:///get", "bad_request"), (b"http://user@localhost/get", "bad_request"),
+    (b"http://localhost:x/get", "bad_request"), (b"http://localhost:65536/", "bad_request"),
+    (b"http://[::1/get", "bad_request"), (b"http://", "bad_request"),
+])
+def test_an_absolute_targets_host_is_held_to_the_rule_for_hosts(
+    target: bytes, expected: str
+) -> None:
+    assert refusal(get(LOCAL[:-2], target=target)).code == expected
+
+
+def test_origin_is_compared_with_the_absolute_targets_host() -> None:
+    for origin, code in ((b"http://localhost:3000", ""), (b"http://db.example", "forbidden")):
+        event = only(careful(get(b"Host: db.example", b"Origin: " + origin,
+                                 target=b"http://localhost:3000/get")))
+        assert getattr(event, "code", "") == code
 
 
 def test_pipelined_requests_come_in_order_and_before_the_faulty_one() -> None:

@@ -44,14 +44,10 @@ from dataclasses import dataclass
 import httptools
 
 from seafoam._core.http import Hosts
-from seafoam._core.limits import BODY_BYTES_MAX, HEAD_BYTES_MAX
+from seafoam._core.limits import BODY_BYTES_MAX, BODY_CHUNKS_MAX, HEAD_BYTES_MAX
 from seafoam.errors import CODES
 
-__all__ = ["CHUNKS_MAX", "CarefulParser", "ContinueWanted", "Event", "Refusal", "Request"]
-
-# A chunk costs some microseconds however small it is; this many still carry the largest body in
-# pieces of 128 bytes.
-CHUNKS_MAX = 65_536
+__all__ = ["CarefulParser", "ContinueWanted", "Event", "Refusal", "Request"]
 
 # Twenty digits are all of 64 bits.
 _LENGTH = re.compile(rb"[0-9]{1,20}")
@@ -375,9 +371,10 @@ class CarefulParser:
         size_bytes = int(line[1], 16)
         self._chunk_count += 1
         # The last chunk, which is empty, is not counted.
-        if size_bytes and self._chunk_count > CHUNKS_MAX:
+        if size_bytes and self._chunk_count > BODY_CHUNKS_MAX:
             raise _Fault(
-                "too_large", f"The body comes in more than {CHUNKS_MAX} chunks; send larger ones."
+                "too_large",
+                f"The body comes in more than {BODY_CHUNKS_MAX} chunks; send larger ones.",
             )
         self._count_body(size_bytes)
         self._left_bytes = size_bytes

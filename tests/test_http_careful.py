@@ -21,10 +21,9 @@ from http_requests import (
     published,
     verdict,
 )
-from seafoam._core.limits import BODY_BYTES_MAX, HEAD_BYTES_MAX
+from seafoam._core.limits import BODY_BYTES_MAX, BODY_CHUNKS_MAX, HEAD_BYTES_MAX
 from seafoam.errors import CODES
 from seafoam.http_careful import (
-    CHUNKS_MAX,
     CarefulParser,
     ContinueWanted,
     Event,
@@ -383,10 +382,10 @@ def test_chunks_past_the_limit_are_413_before_their_data() -> None:
 
 
 def test_a_body_of_too_many_chunks_is_413() -> None:
-    full = CHUNKED + b"1\r\nx\r\n" * CHUNKS_MAX
+    full = CHUNKED + b"1\r\nx\r\n" * BODY_CHUNKS_MAX
     event = only(careful(full + b"0\r\n\r\n", body_bytes_max=BODY_BYTES_MAX))
     assert isinstance(event, Request)
-    assert event.body == b"x" * CHUNKS_MAX
+    assert event.body == b"x" * BODY_CHUNKS_MAX
     assert verdict(careful(full + b"1\r\n", body_bytes_max=BODY_BYTES_MAX)) == "413!"
 
 

@@ -17,6 +17,9 @@ cpdef enum:
     JSON_EXPONENT_MAX = 1000000
     # One request body: eight of the largest values.
     BODY_BYTES_MAX = 8388608
+    # Pieces of a chunked body. Each costs some microseconds however small it is; this many still
+    # carry the largest body in pieces of 128 bytes.
+    BODY_CHUNKS_MAX = 65536
     # One answer; past it /get is refused, /scan ends its page, a batch's get is refused.
     ANSWER_BYTES_MAX = 67108864
     # Request line and headers together.

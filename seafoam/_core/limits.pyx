@@ -9,6 +9,7 @@ def _require(bint holds, str reason):
 _require(KEY_BYTES_MAX < 1 << 11, "a key's length takes eleven bits of an entry's header")
 _require(VALUE_BYTES_MAX < 1 << 21, "a value's length takes twenty-one bits of an entry's header")
 _require(VALUE_BYTES_MAX + KEY_BYTES_MAX < BODY_BYTES_MAX, "the largest /set must fit a body")
+_require(BODY_CHUNKS_MAX * 128 >= BODY_BYTES_MAX, "the largest body must fit its chunks")
 _require(BODY_BYTES_MAX < ANSWER_BYTES_MAX, "a batch of gets may answer more than it asks")
 _require(BODY_BYTES_MAX * 2 <= WAL_RECORD_BYTES_MAX, "a batch's binary form must fit a record")
 _require(WAL_RECORD_BYTES_MAX * 2 < WAL_SEGMENT_BYTES, "a record must fit a fresh segment")

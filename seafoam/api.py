@@ -41,14 +41,15 @@ __all__ = [
     "answer_too_large",
     "error_answer",
     "error_start",
-    "find_msg_id",
     "overloaded",
     "parse",
+    "refuse",
+    "refuse_unread",
 ]
 
 #: The calls, by name; an HTTP path is the name behind a slash.
 CALLS = ("get", "set", "cas", "delete", "batch", "scan")
-#: Calls that are answered with `applied` whatever is wrong with their body.
+#: Calls that write; of a batch, its operations tell.
 WRITES = frozenset({"set", "cas", "delete", "batch"})
 #: A value stands one level below its call's own object.
 CALL_DEPTH_MAX = limits.JSON_DEPTH_MAX + 1
@@ -280,12 +281,43 @@ def _msg_id_of(found: list[Field]) -> bytes | None:
     return given[0][1]
 
 
-def find_msg_id(body: bytes) -> bytes | None:
-    """The msg_id of a body that is refused for a reason outside of it; None where it has none."""
-    try:
-        return _msg_id_of(fields(body, BATCH_DEPTH_MAX))
-    except JsonError:
+def _applied(name: str, found: list[Field]) -> str | None:
+    """What an error tells of a call that will not be carried out; None for one that only reads.
+
+    A batch whose operations cannot be read is taken for one that writes.
+    """
+    if name not in WRITES or (name == "batch" and _has_only_gets(found)):
         return None
+    return "no"
+
+
+def _has_only_gets(found: list[Field]) -> bool:
+    arrays = [text for name, kind, text in found if name == "ops" and kind == "array"]
+    return len(arrays) == 1 and all(map(_is_get, split(arrays[0])))
+
+
+def _is_get(text: bytes) -> bool:
+    try:
+        ops = [field for field in fields(text, CALL_DEPTH_MAX) if field[0] == "op"]
+        return len(ops) == 1 and _string(*ops[0]) == b"get"
+    except (JsonError, Refusal):
+        return False
+
+
+def refuse(refusal: Refusal, name: str, body: bytes) -> Answer:
+    """The answer to a call of `name` that is refused for a reason outside of its body."""
+    try:
+        found = fields(body, BATCH_DEPTH_MAX)
+    except JsonError:
+        found = []
+    refusal.applied = _applied(name, found)
+    return error_answer(refusal, _msg_id_of(found))
+
+
+def refuse_unread(refusal: Refusal, target: str) -> Answer:
+    """The answer to a request that is refused before its body is here."""
+    refusal.applied = _applied(target.removeprefix("/"), [])
+    return error_answer(refusal)
 
 
 # -- what is asked of the log or the map -------------------------------------------------------
@@ -343,8 +375,7 @@ def parse(name: str, body: bytes) -> Call:
         found = _object(body, BATCH_DEPTH_MAX if name == "batch" else CALL_DEPTH_MAX)
         return _PARSERS[name](found)
     except Refusal as refusal:
-        if name in WRITES:
-            refusal.applied = "no"
+        refusal.applied = _applied(name, found)
         raise CallRefused(error_answer(refusal, _msg_id_of(found))) from None
 
 
@@ -387,9 +418,9 @@ def _get_many(reader: MapReader, keys: list[bytes], msg_id: bytes | None) -> Ans
     return Answer(200, body)
 
 
-def overloaded(applied: str | None = None) -> Refusal:
+def overloaded() -> Refusal:
     """What is refused for which there is no room, or no quiet moment."""
-    return Refusal("overloaded", CODES["overloaded"].meaning, applied=applied)
+    return Refusal("overloaded", CODES["overloaded"].meaning)
 
 
 def answer_too_large() -> Refusal:
@@ -482,15 +513,11 @@ def _delete_operation(taken: dict[str, Any]) -> Operation:
 # -- batches -----------------------------------------------------------------------------------
 
 
-def _name(name: str, kind: str, text: bytes) -> bytes:
-    return _string(name, kind, text)
-
-
 _OPERATIONS: dict[bytes, tuple[dict[str, Check], Callable[[dict[str, Any]], Operation]]] = {
-    b"get": ({"op": _name, **_GET}, _get_operation),
-    b"set": ({"op": _name, **_SET}, _set_operation),
-    b"cas": ({"op": _name, **_CAS}, _cas_operation),
-    b"delete": ({"op": _name, **_DELETE}, _delete_operation),
+    b"get": ({"op": _string, **_GET}, _get_operation),
+    b"set": ({"op": _string, **_SET}, _set_operation),
+    b"cas": ({"op": _string, **_CAS}, _cas_operation),
+    b"delete": ({"op": _string, **_DELETE}, _delete_operation),
 }
 
 

@@ -47,7 +47,7 @@ from seafoam._core.http import Hosts
 from seafoam._core.limits import BODY_BYTES_MAX, BODY_CHUNKS_MAX, HEAD_BYTES_MAX
 from seafoam.errors import CODES
 
-__all__ = ["CarefulParser", "ContinueWanted", "Event", "Refusal", "Request"]
+__all__ = ["CarefulParser", "ContinueWanted", "Event", "Refusal", "Request", "target_of"]
 
 # Twenty digits are all of 64 bits.
 _LENGTH = re.compile(rb"[0-9]{1,20}")
@@ -152,6 +152,21 @@ class _Message:
         return self.headers.get(name, [])
 
 
+def _parted(target: bytes) -> tuple[bytes | None, str]:
+    """The host that a target names, if any, and the rest."""
+    absolute = _ABSOLUTE.fullmatch(target)
+    if absolute is None:
+        return None, target.decode("ascii")
+    path = absolute[2].decode("ascii")
+    return absolute[1], path if path.startswith("/") else "/" + path
+
+
+def target_of(begun: bytes | bytearray) -> str:
+    """Where a request that has begun to arrive is sent; "" before its first line is whole."""
+    line = _REQUEST_LINE.match(begun, 0, HEAD_BYTES_MAX)
+    return "" if line is None else _parted(line[2])[1]
+
+
 class CarefulParser:
     """Turns one connection's bytes into requests and refusals, in order.
 
@@ -173,6 +188,11 @@ class CarefulParser:
         return bool(self._held) or self._awaited is not CarefulParser._take_head
 
     @property
+    def target(self) -> str:
+        """Where the request that is arriving is sent; "" before its first line is whole."""
+        return self._target if self._head_bytes else target_of(self._held)
+
+    @property
     def at_boundary(self) -> bool:
         """Whether the next byte begins a request, so that any parser may take over."""
         return not self._closed and not self.mid_request
@@ -192,6 +212,8 @@ class CarefulParser:
             while not self._closed and self._awaited(self, events):
                 pass
         except _Fault as fault:
+            if not self._head_bytes:
+                self._read_line(self._held)
             self._refuse(events, fault.code, fault.message, close=True)
 
     # -- the head ---------------------------------------------------------------------------
@@ -223,15 +245,11 @@ class CarefulParser:
         if head is None:
             return False
         self._head_bytes = len(head)
-        line = _REQUEST_LINE.match(head)
-        if line is None:
+        if not self._read_line(head):
             raise _Fault(
                 "bad_request",
                 "The request line is not a method, a target and HTTP/1.1 with one space between.",
             )
-        self._method = line[1].decode("ascii")
-        self._read_target(line[2])
-        self._http_version = line[3].decode("ascii")
         if self._method == "CONNECT":
             raise _Fault("bad_request", "This server is no proxy; send the request itself.")
         has_body = self._read_framing(_UPGRADE_NAME.sub(_IGNORED_NAME, head))
@@ -243,12 +261,15 @@ class CarefulParser:
             self._finish(events)
         return True
 
-    def _read_target(self, target: bytes) -> None:
-        absolute = _ABSOLUTE.fullmatch(target)
-        if absolute is not None:
-            self._authority, path = absolute.groups()
-            target = path if path.startswith(b"/") else b"/" + path
-        self._target = target.decode("ascii")
+    def _read_line(self, head: bytes | bytearray) -> bool:
+        """Take what the request line says; whether it is one, and whole."""
+        line = _REQUEST_LINE.match(head, 0, HEAD_BYTES_MAX)
+        if line is None:
+            return False
+        self._method = line[1].decode("ascii")
+        self._authority, self._target = _parted(line[2])
+        self._http_version = line[3].decode("ascii")
+        return True
 
     def _take_section(self, bytes_max: int) -> bytes | None:
         """The lines up to the first empty one, once they are whole; checked as they arrive."""

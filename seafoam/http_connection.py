@@ -41,7 +41,7 @@ from seafoam._core.read_path import STOP_CAREFUL, STOP_NEED_MORE, STOP_OTHER
 from seafoam._core.store import CommandResult
 from seafoam.api import Answer
 from seafoam.errors import CODES, Refusal
-from seafoam.http_careful import CarefulParser, ContinueWanted, Event, Request
+from seafoam.http_careful import CarefulParser, ContinueWanted, Event, Request, target_of
 from seafoam.http_service import Page, Plan, Service
 
 __all__ = ["Connection", "Door"]
@@ -351,13 +351,14 @@ class Connection(asyncio.Protocol):
         self._tail.clear()
         self._skip_bytes = missing_bytes
         self._need_bytes = 1
-        self._carry_out(self._overloaded(self._call_name), _PLAIN, 0)
+        self._carry_out(api.refuse_unread(api.overloaded(), self._call_name), _PLAIN, 0)
         return True
 
     def _feed_careful(self, parser: CarefulParser) -> bool:
         if self._careful_bytes > READ_AHEAD_BYTES and self._service.budget.is_spent:
             # The parser holds a body as long as it is not whole, and cannot skip it.
-            self._carry_out(self._overloaded(""), _Manner(closes=True), 0)
+            answer = api.refuse_unread(api.overloaded(), parser.target)
+            self._carry_out(answer, _Manner(closes=True), 0)
             return True
         piece = bytes(memoryview(self._tail)[:READ_AHEAD_BYTES])
         if not piece:
@@ -378,8 +379,7 @@ class Connection(asyncio.Protocol):
         elif isinstance(event, ContinueWanted):
             self._stand_in_line(_Exchange(CONTINUE))
         else:
-            applied = "no" if event.target.removeprefix("/") in api.WRITES else None
-            answer = api.error_answer(Refusal(event.code, event.message, applied=applied))
+            answer = api.refuse_unread(Refusal(event.code, event.message), event.target)
             self._carry_out(answer, _Manner(event.close, event.head_only), 0)
 
     # -- carrying out ----------------------------------------------------------------------------
@@ -453,15 +453,14 @@ class Connection(asyncio.Protocol):
         if self._asked is asked:
             self._drop_asked()
             if not self._is_lost:
-                self._fill(asked, api.overloaded("no"))
+                refusal = api.overloaded()
+                refusal.applied = "no"
+                self._fill(asked, refusal)
 
     def _drop_asked(self) -> None:
         if self._asked is not None:
             self._service.budget.charge(-self._asked.body_bytes)
             self._asked = None
-
-    def _overloaded(self, name: str) -> Answer:
-        return api.error_answer(api.overloaded("no" if name in api.WRITES else None))
 
     def _respond(self, answer: Answer, manner: _Manner) -> bytes:
         return self._service.respond(
@@ -558,10 +557,9 @@ class Connection(asyncio.Protocol):
 
     def _give_up(self) -> None:
         self._timer = None
-        answer = api.error_answer(
-            Refusal("request_timeout", CODES["request_timeout"].meaning,
-                    applied="no" if self._call_name in api.WRITES else None)
-        )
+        refusal = Refusal("request_timeout", CODES["request_timeout"].meaning)
+        target = self._careful.target if self._careful else target_of(self._tail)
+        answer = api.refuse_unread(refusal, target)
         response = None if self._skip_bytes else self._respond(answer, _Manner(closes=True))
         if response is None:
             # It has its answer already.

@@ -110,8 +110,7 @@ class Service:
     def plan_call(self, name: str, body: bytes) -> Plan:
         """The plan for a call whose route, method and cluster are right."""
         if self.budget.is_spent:
-            applied = "no" if name in api.WRITES else None
-            return api.error_answer(api.overloaded(applied), api.find_msg_id(body))
+            return api.refuse(api.overloaded(), name, body)
         try:
             call = api.parse(name, body)
         except api.CallRefused as refused:
@@ -124,19 +123,16 @@ class Service:
         """The plan for any request."""
         name = target[1:] if target.startswith("/") else ""
         if name not in api.CALLS and target not in self._pages:
-            return self._refuse("no_such_route", _no_route(target), body)
+            return api.refuse(Refusal("no_such_route", _no_route(target)), "", body)
         allowed = ("POST",) if name in api.CALLS else READ_METHODS
         if method not in allowed:
-            return self._refuse(
-                "method_not_allowed", f"{target} takes {' or '.join(allowed)}, not {method}", body
-            )
+            message = f"{target} takes {' or '.join(allowed)}, not {method}"
+            return api.refuse(Refusal("method_not_allowed", message), "", body)
         if cluster is not None and cluster != self.node.cluster_id:
-            applied = "no" if name in api.WRITES else None
-            return self._refuse(
-                "wrong_cluster",
-                f"the node is of cluster {self.node.cluster_id}, not of the one the request names",
-                body, applied,
+            message = (
+                f"the node is of cluster {self.node.cluster_id}, not of the one the request names"
             )
+            return api.refuse(Refusal("wrong_cluster", message), name, body)
         if name in api.CALLS:
             return self.plan_call(name, body)
         return Page(self._pages[target])
@@ -145,9 +141,6 @@ class Service:
         """The header that tells which methods a path takes."""
         methods = READ_METHODS if target in self._pages else ("POST",)
         return b"Allow: %b\r\n" % ", ".join(methods).encode()
-
-    def _refuse(self, code: str, message: str, body: bytes, applied: str | None = None) -> Answer:
-        return api.error_answer(Refusal(code, message, applied=applied), api.find_msg_id(body))
 
     def _perform(self, read: api.Read) -> Answer:
         refusal = self.node.refuse_reads()

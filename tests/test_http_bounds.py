@@ -65,6 +65,7 @@ def test_past_the_budget_a_chunked_body_ends_its_connection():
                     b"100000\r\n" + b"x" * 400_000)
         answer = client.receive()
         assert (answer.status, answer.headers["connection"]) == (429, "close")
+        assert answer.json["error"]["applied"] == "no"
         assert client.at_end()
 
 

@@ -118,6 +118,38 @@ def test_an_absolute_targets_host_is_held_to_the_rule_for_hosts(
     assert refusal(get(LOCAL[:-2], target=target)).code == expected
 
 
+@pytest.mark.parametrize(("data", "code"), [
+    (b"POST /set HTTP/1.1\r\nX: " + b"x" * 20_000, "headers_too_large"),
+    (b"POST http://localhost/set HTTP/1.1\r\nX: " + b"x" * 20_000, "headers_too_large"),
+    (CHUNKED + b"0\r\nX: " + b"x" * 20_000, "headers_too_large"),
+    (b"POST /set HTTP/1.1\r\nX: a\rb", "bad_request"),
+    (CHUNKED + b"x\r\n", "bad_request"),
+    (b"POST /set HTTP/1.1\r\nHost\r\n\r\n", "bad_request"),
+    (b"POST /set HTTP/1.1\r\n" + LOCAL + b"Content-Length: 99999999\r\n\r\n", "too_large"),
+])
+def test_a_refusal_names_the_target_once_its_line_is_whole(data: bytes, code: str) -> None:
+    for events in (careful(data), careful(*(data[at:at + 1] for at in range(len(data))))):
+        event = only(events)
+        assert isinstance(event, Refusal)
+        assert (event.code, event.target) == (code, "/set")
+
+
+def test_a_refusal_without_a_whole_request_line_names_no_target() -> None:
+    nothing = (b"A" * 20_000, b"POST /" + b"s" * 20_000 + b" HTTP/1.1\r\n",
+               b"POST /set HTTP/1.1\rx", b"POST  /set HTTP/1.1\r\n\r\n" + get(LOCAL[:-2]))
+    assert [refusal(data).target for data in nothing] == [""] * 4
+    assert refusal(b"HEAD /status HTTP/1.1\r\nX: " + b"x" * 20_000).head_only
+
+
+def test_the_target_is_known_from_the_first_line_on() -> None:
+    parser = CarefulParser(HOSTS)
+    for piece, target in ((b"POST http://localhost/set HTTP/1.1\r", ""), (b"\n", "/set"),
+                          (LOCAL, "/set"), (b"Content-Length: 4\r\n\r\nbo", "/set"), (b"dy", ""),
+                          (b"GET /livez HTTP/1.1\r\n", "/livez")):
+        parser.feed(piece)
+        assert parser.target == target
+
+
 def test_origin_is_compared_with_the_absolute_targets_host() -> None:
     for origin, code in ((b"http://localhost:3000", ""), (b"http://db.example", "forbidden")):
         event = only(careful(get(b"Host: db.example", b"Origin: " + origin,

@@ -299,7 +299,14 @@ def hasty():
 
 @pytest.mark.parametrize(("begun", "applied"), [
     (b"P", None),
-    (b"POST /set HTTP/1.1\r\nHost: loc", None),
+    (b"POST /set HTTP/1.1\r", None),
+    (b"POST /set HTTP/1.1\r\nHost: loc", "no"),
+    (b"POST /batch HTTP/1.1\r\n", "no"),
+    (b"POST http://localhost/delete HTTP/1.1\r\n", "no"),
+    (b"\r\nPOST /cas HTTP/1.0\r\n", "no"),
+    (b"POST /get HTTP/1.1\r\nHost: loc", None),
+    (b"POST /set HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{", "no"),
+    (b"POST /set HTTP/1.1\r\nHost: localhost\r\nExpect: x\r\nContent-Length: 5", "no"),
     (post("set", {"key": "a", "value": 1})[:-1], "no"),
     (post("get", {"key": "a"})[:-1], None),
     (request("GET", "/livez")[:-2], None),
@@ -468,6 +475,13 @@ def test_a_write_that_is_refused_for_its_head_says_that_it_was_not_applied(clien
     assert client.receive().json["error"]["applied"] == "no"
     client.send(post("get", {"key": "a"}, **headers))
     assert "applied" not in client.receive().json["error"]
+
+
+@pytest.mark.parametrize(("name", "applied"), [("set", "no"), ("batch", "no"), ("get", None)])
+def test_a_head_that_is_too_long_says_that_a_write_was_not_applied(client, name, applied):
+    client.send(b"POST /%b HTTP/1.1\r\nX: " % name.encode() + b"x" * 20_000)
+    answer = client.receive()
+    assert (answer.status, answer.json["error"].get("applied")) == (431, applied)
 
 
 def test_a_body_of_20_mib_is_refused_and_the_answer_can_be_read(client):

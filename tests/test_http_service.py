@@ -73,6 +73,47 @@ def test_a_spent_budget_refuses_calls_and_not_pages(service):
     assert not service.is_shut
 
 
+def applied_of(plan):
+    assert isinstance(plan, Answer)
+    return json.loads(plan.body)["error"].get("applied")
+
+
+READS = b'"ops":[{"op":"get","key":"a"},{"key":"b","op":"\\u0067et"}]'
+WRITES = b'"ops":[{"op":"get","key":"a"},{"op":"delete","key":"b"}]'
+
+
+@pytest.mark.parametrize(("body", "applied"), [
+    (READS, None), (b'"ops":[]', None), (WRITES, "no"), (b'"ops":1', "no"), (b'"ops":[1]', "no"),
+    (b"", "no"), (READS + b"," + READS, "no"), (b'"ops":[{"key":"a"}]', "no"),
+    (b'"ops":[{"op":"get","op":"get","key":"a"}]', "no"), (b'"ops":[{"op":1}]', "no"),
+    (b'"ops":[' + b"[" * 513 + b"]" * 513 + b"]", "no"), (b'"ops":[{"op":"get"', "no"),
+])
+def test_a_batch_that_is_refused_says_applied_unless_it_only_reads(service, body, applied):
+    body = b"{" + body + (b',"no such field":1}' if body else b'"no such field":1}')
+    assert applied_of(service.plan_call("batch", body)) == applied
+    assert applied_of(service.plan("POST", "/batch", body, "other")) == applied
+    service.budget.charge(1001)
+    assert code_of(service.plan_call("batch", body)) == "overloaded"
+    assert applied_of(service.plan_call("batch", body)) == applied
+
+
+def test_a_batch_that_only_reads_is_refused_as_a_read(service):
+    def code_and_applied(body):
+        plan = service.plan_call("batch", b"{%b}" % body)
+        plan = plan if isinstance(plan, Answer) else plan.perform()
+        return code_of(plan), applied_of(plan)
+
+    assert code_and_applied(b'%b,"timeout_ms":5' % READS) == ("bad_request", None)
+    long = b"k" * 1025
+    assert code_and_applied(READS.replace(b'"a"', b'"%b"' % long)) == ("too_large", None)
+    assert code_and_applied(b'"ops":[%b{}]' % (b'{"op":"get","key":"a"},' * 10_000)) == (
+        "bad_request", "no")
+    many = b",".join([b'{"op":"get","key":"a"}'] * 10_001)
+    assert code_and_applied(b'"ops":[%b]' % many) == ("bad_request", None)
+    service.node.refusal = Refusal("starting", "not yet")
+    assert code_and_applied(READS) == ("starting", None)
+
+
 def test_the_servers_part_stands_in_status(service):
     answer = service.plan("GET", "/status", b"", None).perform()
     assert json.loads(answer.body)["more"] == 1

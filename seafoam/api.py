@@ -57,8 +57,6 @@ CALL_DEPTH_MAX = limits.JSON_DEPTH_MAX + 1
 BATCH_DEPTH_MAX = limits.JSON_DEPTH_MAX + limits.JSON_ENVELOPE_DEPTH
 #: How often a batch of gets is read again because values grew since their sizes were looked at.
 READ_ATTEMPTS_MAX = 4
-#: What stands around a value in a batch's results, and what stands there instead of one.
-RESULT_BYTES = 128
 #: As much of a client's own text as a message repeats.
 SHOWN_CHARACTERS_MAX = 64
 
@@ -579,14 +577,15 @@ def _read_fitting(reader: MapReader, keys: list[bytes]) -> list[_Found]:
     Which those are is found out beforehand, one by one; where values have grown meanwhile, again.
     """
     wanted: list[bytes | None] = [*keys]
+    room_bytes = limits.ANSWER_BYTES_MAX - limits.RESULT_FRAME_BYTES * len(keys)
     for _ in range(READ_ATTEMPTS_MAX):
         asked = [key for key in wanted if key is not None]
         try:
-            values, versions = reader.get_many_versioned(asked, limits.ANSWER_BYTES_MAX)
+            values, versions = reader.get_many_versioned(asked, room_bytes)
         except Refusal as refusal:
             if refusal.code != "too_large":
                 raise
-            wanted = _fitting_keys(reader, keys)
+            wanted = _fitting_keys(reader, keys, room_bytes)
             continue
         found = iter([
             _Found("key_not_found" if value is None else None, value, version)
@@ -596,9 +595,8 @@ def _read_fitting(reader: MapReader, keys: list[bytes]) -> list[_Found]:
     raise overloaded()
 
 
-def _fitting_keys(reader: MapReader, keys: list[bytes]) -> list[bytes | None]:
+def _fitting_keys(reader: MapReader, keys: list[bytes], room_bytes: int) -> list[bytes | None]:
     """The keys, with None for each whose value finds no room behind those before it."""
-    room_bytes = limits.ANSWER_BYTES_MAX - RESULT_BYTES * len(keys)
     sizes: dict[bytes, int] = {}
     fitting: list[bytes | None] = []
     for key in keys:
@@ -676,8 +674,9 @@ def _batch_answer(
 def _fit(operations: list[Operation], parts: list[bytes], room_bytes: int) -> list[bytes]:
     """The results with as many values as there is room for, first come first served.
 
-    Only a get's value and what a cas met are left out: both can be asked for again, while the
-    other results exist nowhere else. They are no larger than the request was.
+    Needed only where a batch repeats much of its request: its values had their room measured
+    without that. Only a get's value and what a cas met are left out: both can be asked for again,
+    while the other results exist nowhere else.
     """
     refused = []
     for operation, part in zip(operations, parts, strict=True):

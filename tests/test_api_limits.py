@@ -144,6 +144,40 @@ def test_in_a_batch_that_operations_result_is_413_and_the_rest_stands(
     assert client.call("get", {"key": small}).json["value"] == (2 if with_write else 1)
 
 
+@pytest.mark.parametrize("with_write", [False, True])
+def test_in_a_batch_the_values_have_64_mib_less_192_bytes_an_operation(
+    client, key, big, with_write
+):
+    last, small = key + "+", key + "-"
+    client.call("set", {"key": small, "value": 1})
+    ops = [{"op": "get", "key": big}] * 64 + [{"op": "get", "key": last},
+                                              {"op": "get", "key": small}]
+    if with_write:
+        ops.append({"op": "set", "key": small + "-", "value": 2})
+    room = limits.ANSWER_BYTES_MAX - limits.RESULT_FRAME_BYTES * len(ops)
+    left = room - 63 * limits.VALUE_BYTES_MAX
+    for text_bytes, statuses in ((left - 1, [200, 200]), (left, [200, 413]),
+                                 (left + 1, [413, 200])):
+        client.call("set", {"key": last, "value": "y" * (text_bytes - 2)})
+        answer = client.call("batch", {"ops": ops})
+        assert answer.status == 200 and len(answer.body) <= limits.ANSWER_BYTES_MAX
+        got = [result["status"] for result in answer.json["results"]]
+        assert got[:66] == [200] * 63 + [413] + statuses
+
+
+def test_in_a_batch_what_it_repeats_of_its_request_comes_before_values(client, key, big):
+    text = "x" * (limits.VALUE_BYTES_MAX - 2)
+    client.call("set", {"key": key + "+", "value": 0})
+    ops = [{"op": "get", "key": big}] * 63
+    ops += [{"op": "cas", "key": key + "+", "old_value": 0, "new_value": text}]
+    ops += [{"op": "cas", "key": key + "+", "old_value": text, "new_value": text}] * 3
+    answer = client.call("batch", {"ops": ops})
+    assert answer.status == 200 and len(answer.body) <= limits.ANSWER_BYTES_MAX
+    results = answer.json["results"]
+    assert [result["status"] for result in results] == [200] * 59 + [413] * 4 + [200] * 4
+    assert all(result["new_value"] == text for result in results[63:])
+
+
 def test_scan_ends_its_page_early_where_the_answer_would_pass_64_mib(client, key):
     text = "x" * (limits.VALUE_BYTES_MAX - 2)
     for first in range(0, 70, 7):

@@ -63,6 +63,7 @@ def test_limits_are_as_told():
          limits.VALUE_BYTES_MAX == 1 << 20 and limits.JSON_DEPTH_MAX == 512),
         ("| body | 8 MiB |", limits.BODY_BYTES_MAX == 8 << 20),
         ("| chunks of a chunked body | 65,536 |", limits.BODY_CHUNKS_MAX == 65_536),
+        ("64 MiB less 192 bytes for each operation", limits.RESULT_FRAME_BYTES == 192),
         ("| answer | 64 MiB;", limits.ANSWER_BYTES_MAX == 64 << 20),
         ("| 10,000 |", limits.KEYS_PER_READ_MAX == limits.OPS_PER_BATCH_MAX
          == limits.SCAN_LIMIT_MAX == limits.CONNECTIONS_MAX == 10_000),

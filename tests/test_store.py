@@ -122,7 +122,7 @@ def test_each_operation_of_a_batch_sees_those_before_it_and_a_failure_undoes_not
 def test_what_one_commands_results_hold_is_bounded_and_all_of_it_is_carried_out(rig):
     value = b'"' + b"x" * (limits.VALUE_BYTES_MAX - 2) + b'"'
     rig.apply(Operation.set(b"k", value))
-    fitting = limits.ANSWER_BYTES_MAX // limits.VALUE_BYTES_MAX
+    fitting = limits.ANSWER_BYTES_MAX // limits.VALUE_BYTES_MAX - 1
     results = rig.apply(
         *[Operation.get(b"k")] * fitting,
         Operation.get(b"k"),
@@ -133,6 +133,26 @@ def test_what_one_commands_results_hold_is_bounded_and_all_of_it_is_carried_out(
     codes = [result.code for result in results]
     assert codes == [None] * fitting + ["too_large", "too_large", None, None]
     assert rig.map.get(b"k") == b"3"
+
+
+def test_each_operation_has_room_for_its_frame_and_the_values_have_the_rest(rig):
+    value = b'"' + b"x" * (limits.VALUE_BYTES_MAX - 2) + b'"'
+    count = 66
+    room_bytes = limits.ANSWER_BYTES_MAX - count * limits.RESULT_FRAME_BYTES
+    last_bytes = room_bytes % limits.VALUE_BYTES_MAX
+    rig.apply(Operation.set(b"k", value), Operation.set(b"small", b"1"))
+    for more, code in ((0, None), (1, "too_large")):
+        last = b'"' + b"y" * (last_bytes - 2 + more) + b'"'
+        rig.apply(Operation.set(b"last", last), Operation.set(b"other", last))
+        results = rig.apply(
+            *[Operation.get(b"k")] * 63, Operation.get(b"k"),
+            Operation.cas(b"last", b"1", old_version=9), Operation.get(b"small"),
+        )
+        codes = [result.code for result in results]
+        assert codes[:63] == [None] * 63
+        assert codes[63] == "too_large", "a larger value than there is room for takes none of it"
+        assert codes[64] == (code or "cas_mismatch")
+        assert codes[65] == ("too_large" if code is None else None)
 
 
 def test_what_one_command_compares_is_bounded_and_a_cas_past_it_is_not_carried_out(rig):

@@ -22,6 +22,9 @@ cpdef enum:
     BODY_CHUNKS_MAX = 65536
     # One answer; past it /get is refused, /scan ends its page, a batch's get is refused.
     ANSWER_BYTES_MAX = 67108864
+    # What stands around a value in a batch's results, or there instead of one, at the most: the
+    # values of a batch have what all its operations' frames leave of the answer.
+    RESULT_FRAME_BYTES = 192
     # Request line and headers together.
     HEAD_BYTES_MAX = 16384
     CONNECTIONS_MAX = 10000

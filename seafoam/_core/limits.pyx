@@ -11,6 +11,8 @@ _require(VALUE_BYTES_MAX < 1 << 21, "a value's length takes twenty-one bits of a
 _require(VALUE_BYTES_MAX + KEY_BYTES_MAX < BODY_BYTES_MAX, "the largest /set must fit a body")
 _require(BODY_CHUNKS_MAX * 128 >= BODY_BYTES_MAX, "the largest body must fit its chunks")
 _require(BODY_BYTES_MAX < ANSWER_BYTES_MAX, "a batch of gets may answer more than it asks")
+_require(OPS_PER_BATCH_MAX * RESULT_FRAME_BYTES + BODY_BYTES_MAX < ANSWER_BYTES_MAX,
+         "the largest batch must leave its values room")
 _require(BODY_BYTES_MAX * 2 <= WAL_RECORD_BYTES_MAX, "a batch's binary form must fit a record")
 _require(WAL_RECORD_BYTES_MAX * 2 < WAL_SEGMENT_BYTES, "a record must fit a fresh segment")
 _require(VALUE_BYTES_MAX * 2 <= COMPARED_BYTES_MAX, "a cas by itself must never be refused for it")

@@ -3,7 +3,7 @@
 from libc.stdint cimport uint8_t
 
 from seafoam._core.json_equal cimport json_equal
-from seafoam._core.limits cimport ANSWER_BYTES_MAX, COMPARED_BYTES_MAX
+from seafoam._core.limits cimport ANSWER_BYTES_MAX, COMPARED_BYTES_MAX, RESULT_FRAME_BYTES
 from seafoam._core.map cimport MapWriter, ValueView
 from seafoam._core.message cimport ENTRY_COMMAND, ENTRY_EMPTY, ENTRY_FOUNDING, Entry
 from seafoam._core.status cimport STATUS_NO_MEMORY, STATUS_NOT_FOUND, STATUS_OK
@@ -89,7 +89,7 @@ cdef class Store:
         cdef CommandResult result
         if status != STATUS_OK:
             raise InvariantBroken(f"the command of entry {entry.index} is {name_of(status)}")
-        self._room_bytes = ANSWER_BYTES_MAX
+        self._room_bytes = ANSWER_BYTES_MAX - RESULT_FRAME_BYTES * cursor.operation_count
         self._compare_bytes = COMPARED_BYTES_MAX
         self._map.begin(entry.index, cursor.operation_count > 1)
         while True:

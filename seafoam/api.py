@@ -1,7 +1,7 @@
 """The calls of the API as functions of bytes: request bodies to calls, results to answer bodies.
 
-Owns what a body may hold (fields, types, limits), what each answer and error looks like, and which
-part of a batch an answer has no room for. Knows nothing of HTTP framing, sockets or time, so that
+Owns which fields a call takes together, what each answer and error looks like, and which part of a
+batch an answer has no room for. Knows nothing of HTTP framing, sockets or time, so that
 another protocol can share it. Values stay the JSON text they are; nothing here reads a number or
 a string out of one.
 
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from seafoam._core import limits
-from seafoam._core.json import JsonError, fields, quote, split, uint64, unescape
+from seafoam._core.json import JsonError, fields, quote, split, uint64
 from seafoam._core.map import MapReader
 from seafoam._core.store import CommandResult, OperationResult
 from seafoam._core.wire import (
@@ -29,6 +29,27 @@ from seafoam._core.wire import (
     OPERATION_SET,
     Operation,
     encode_command,
+)
+from seafoam.api_fields import (
+    BATCH_FIELDS,
+    CAS_FIELDS,
+    DELETE_FIELDS,
+    GET_FIELDS,
+    KEYS_FIELDS,
+    NOUNS,
+    REPLY_FIELDS,
+    SCAN_FIELDS,
+    SET_FIELDS,
+    WRITE_FIELDS,
+    Check,
+    Field,
+    bad,
+    kind_of,
+    object_fields,
+    require,
+    shown,
+    string,
+    take,
 )
 from seafoam.errors import CODES, Refusal, ensure
 
@@ -57,12 +78,6 @@ CALL_DEPTH_MAX = limits.JSON_DEPTH_MAX + 1
 BATCH_DEPTH_MAX = limits.JSON_DEPTH_MAX + limits.JSON_ENVELOPE_DEPTH
 #: How often a batch of gets is read again because values grew since their sizes were looked at.
 READ_ATTEMPTS_MAX = 4
-#: As much of a client's own text as a message repeats.
-SHOWN_CHARACTERS_MAX = 64
-
-Field = tuple[str, str, bytes]
-Check = Callable[[str, str, bytes], Any]
-
 
 class Answer(NamedTuple):
     """A whole answer but for its framing; `body` is JSON text."""
@@ -104,173 +119,6 @@ def _reply_last(msg_id: bytes | None) -> bytes:
     return b"" if msg_id is None else b',"in_reply_to":%b' % msg_id
 
 
-def _bad(message: str) -> Refusal:
-    return Refusal("bad_request", message)
-
-
-def _shown(text: str) -> str:
-    """A client's text as a message repeats it: quoted and not too long."""
-    short = text if len(text) <= SHOWN_CHARACTERS_MAX else text[:SHOWN_CHARACTERS_MAX] + "..."
-    return quote(short).decode()
-
-
-# -- fields ------------------------------------------------------------------------------------
-
-#: How a message calls a JSON kind.
-NOUNS = {
-    "object": "an object",
-    "array": "an array",
-    "string": "a string",
-    "number": "a number",
-    "true": "true",
-    "false": "false",
-    "null": "null",
-}
-
-
-def _string(name: str, kind: str, text: bytes) -> bytes:
-    if kind != "string":
-        raise _bad(f"{name} must be a string, not {NOUNS[kind]}")
-    return unescape(text[1:-1])
-
-
-def _key(name: str, kind: str, text: bytes) -> bytes:
-    key = _string(name, kind, text)
-    if len(key) < limits.KEY_BYTES_MIN:
-        raise _bad(f"{name} is empty; a key has 1 to {limits.KEY_BYTES_MAX} bytes")
-    return _fitting_key(name, key)
-
-
-def _prefix(name: str, kind: str, text: bytes) -> bytes:
-    return _fitting_key(name, _string(name, kind, text))
-
-
-def _fitting_key(name: str, key: bytes) -> bytes:
-    if len(key) > limits.KEY_BYTES_MAX:
-        raise Refusal(
-            "too_large", f"{name} has {len(key)} bytes; a key has at most {limits.KEY_BYTES_MAX}"
-        )
-    return key
-
-
-def _keys(name: str, kind: str, text: bytes) -> list[bytes]:
-    if kind != "array":
-        raise _bad(f"{name} must be an array of strings, not {NOUNS[kind]}")
-    texts = split(text)
-    if not 1 <= len(texts) <= limits.KEYS_PER_READ_MAX:
-        raise _bad(f"{name} holds {len(texts)} keys; it takes 1 to {limits.KEYS_PER_READ_MAX}")
-    return [_key(f"{name}[{at}]", _kind_of(item), item) for at, item in enumerate(texts)]
-
-
-def _value(name: str, kind: str, text: bytes) -> bytes:
-    if len(text) > limits.VALUE_BYTES_MAX:
-        raise Refusal(
-            "too_large",
-            f"{name} has {len(text)} bytes without insignificant whitespace; "
-            f"a value has at most {limits.VALUE_BYTES_MAX}",
-        )
-    return text
-
-
-def _cursor(name: str, kind: str, text: bytes) -> str:
-    return _string(name, kind, text).decode()
-
-
-def _flag(name: str, kind: str, text: bytes) -> bool:
-    if kind not in ("true", "false"):
-        raise _bad(f"{name} must be true or false, not {NOUNS[kind]}")
-    return kind == "true"
-
-
-def _integer(name: str, kind: str, text: bytes) -> int:
-    number = uint64(text) if kind == "number" else None
-    if number is None:
-        said = NOUNS[kind] if kind != "number" else _shown(text[:SHOWN_CHARACTERS_MAX].decode())
-        raise _bad(
-            f"{name} must be an integer from 0 to 18446744073709551615, "
-            f"without fraction or exponent, not {said}"
-        )
-    return number
-
-
-def _msg_id(name: str, kind: str, text: bytes) -> bytes:
-    _integer(name, kind, text)
-    return text
-
-
-def _between(least: int, most: int) -> Check:
-    def check(name: str, kind: str, text: bytes) -> int:
-        number = _integer(name, kind, text)
-        if not least <= number <= most:
-            raise _bad(f"{name} is {number}; it takes {least} to {most}")
-        return number
-
-    return check
-
-
-def _operations(name: str, kind: str, text: bytes) -> list[bytes]:
-    if kind != "array":
-        raise _bad(f"{name} must be an array of operations, not {NOUNS[kind]}")
-    texts = split(text)
-    most = limits.OPS_PER_BATCH_MAX
-    if not 1 <= len(texts) <= most:
-        raise _bad(f"{name} holds {len(texts)} operations; it takes 1 to {most}")
-    return texts
-
-
-_KIND_BY_FIRST_BYTE = {
-    ord("{"): "object", ord("["): "array", ord('"'): "string",
-    ord("t"): "true", ord("f"): "false", ord("n"): "null",
-}
-
-
-def _kind_of(text: bytes) -> str:
-    """The kind of a checked, compact value."""
-    return _KIND_BY_FIRST_BYTE.get(text[0], "number")
-
-
-_TIMEOUT = _between(limits.TIMEOUT_MS_MIN, limits.TIMEOUT_MS_MAX)
-_REPLY: dict[str, Check] = {"msg_id": _msg_id}
-_WRITE: dict[str, Check] = {"msg_id": _msg_id, "timeout_ms": _TIMEOUT}
-_GET: dict[str, Check] = {"key": _key}
-_SET: dict[str, Check] = {"key": _key, "value": _value, "if_absent": _flag}
-_CAS: dict[str, Check] = {
-    "key": _key, "old_value": _value, "old_version": _integer, "new_value": _value,
-}
-_DELETE: dict[str, Check] = {"key": _key, "error_if_not_key": _flag}
-_SCAN: dict[str, Check] = {
-    "prefix": _prefix, "after": _cursor, "limit": _between(1, limits.SCAN_LIMIT_MAX),
-    "values": _flag,
-}
-_BATCH: dict[str, Check] = {"ops": _operations}
-
-
-def _object(body: bytes, max_depth: int) -> list[Field]:
-    try:
-        return fields(body, max_depth)
-    except JsonError as error:
-        raise _bad(f"the body is not a JSON object this call can take: {error}") from None
-
-
-def _take(found: list[Field], table: dict[str, Check], what: str) -> dict[str, Any]:
-    """The fields, each checked by its entry in `table`."""
-    taken: dict[str, Any] = {}
-    for name, kind, text in found:
-        check = table.get(name)
-        if check is None:
-            raise _bad(f"{what} has no field {_shown(name)}; it takes {', '.join(table)}")
-        if name in taken:
-            raise _bad(f"{name} is given twice")
-        taken[name] = check(name, kind, text)
-    return taken
-
-
-def _require(taken: dict[str, Any], name: str, what: str) -> Any:
-    if name not in taken:
-        raise _bad(f"{what} needs {name}")
-    return taken[name]
-
-
 def _msg_id_of(found: list[Field]) -> bytes | None:
     """The msg_id among the fields, where there is exactly one and it is valid."""
     given = [(kind, text) for name, kind, text in found if name == "msg_id"]
@@ -297,7 +145,7 @@ def _has_only_gets(found: list[Field]) -> bool:
 def _is_get(text: bytes) -> bool:
     try:
         ops = [field for field in fields(text, CALL_DEPTH_MAX) if field[0] == "op"]
-        return len(ops) == 1 and _string(*ops[0]) == b"get"
+        return len(ops) == 1 and string(*ops[0]) == b"get"
     except (JsonError, Refusal):
         return False
 
@@ -370,7 +218,7 @@ def parse(name: str, body: bytes) -> Call:
     """The call of `name` that `body` spells; raises CallRefused with the answer otherwise."""
     found: list[Field] = []
     try:
-        found = _object(body, BATCH_DEPTH_MAX if name == "batch" else CALL_DEPTH_MAX)
+        found = object_fields(body, BATCH_DEPTH_MAX if name == "batch" else CALL_DEPTH_MAX)
         return _PARSERS[name](found)
     except Refusal as refusal:
         refusal.applied = _applied(name, found)
@@ -381,10 +229,10 @@ def parse(name: str, body: bytes) -> Call:
 
 
 def _parse_get(found: list[Field]) -> Read:
-    taken = _take(found, {"key": _key, "keys": _keys, **_REPLY}, "a get")
+    taken = take(found, {**GET_FIELDS, **KEYS_FIELDS, **REPLY_FIELDS}, "a get")
     msg_id = taken.get("msg_id")
     if ("key" in taken) == ("keys" in taken):
-        raise _bad("a get needs exactly one of key and keys")
+        raise bad("a get needs exactly one of key and keys")
     if "key" in taken:
         key = taken["key"]
         return Read(lambda reader: _get_one(reader, key, msg_id), msg_id)
@@ -430,7 +278,7 @@ def answer_too_large() -> Refusal:
 
 
 def _parse_scan(found: list[Field]) -> Read:
-    taken = _take(found, {**_SCAN, **_REPLY}, "a scan")
+    taken = take(found, {**SCAN_FIELDS, **REPLY_FIELDS}, "a scan")
     page = _Page(
         taken.get("prefix", b""), taken.get("after", ""),
         taken.get("limit", limits.SCAN_LIMIT_DEFAULT), taken.get("values", False),
@@ -473,7 +321,7 @@ def _scan(reader: MapReader, page: _Page, msg_id: bytes | None) -> Answer:
 def _single(parse_one: Callable[[dict[str, Any]], Operation], table: dict[str, Check],
             what: str) -> Callable[[list[Field]], Write]:
     def parse_call(found: list[Field]) -> Write:
-        taken = _take(found, table, what)
+        taken = take(found, table, what)
         operation = parse_one(taken)
         timeout_ms = taken.get("timeout_ms", limits.TIMEOUT_MS_DEFAULT)
         return Write(
@@ -484,27 +332,27 @@ def _single(parse_one: Callable[[dict[str, Any]], Operation], table: dict[str, C
 
 
 def _get_operation(taken: dict[str, Any]) -> Operation:
-    return Operation.get(_require(taken, "key", "a get"))
+    return Operation.get(require(taken, "key", "a get"))
 
 
 def _set_operation(taken: dict[str, Any]) -> Operation:
-    key = _require(taken, "key", "a set")
-    value = _require(taken, "value", "a set")
+    key = require(taken, "key", "a set")
+    value = require(taken, "value", "a set")
     return Operation.set(key, value, if_absent=taken.get("if_absent", False))
 
 
 def _cas_operation(taken: dict[str, Any]) -> Operation:
-    key = _require(taken, "key", "a cas")
-    value = _require(taken, "new_value", "a cas")
+    key = require(taken, "key", "a cas")
+    value = require(taken, "new_value", "a cas")
     if ("old_value" in taken) == ("old_version" in taken):
-        raise _bad("a cas needs either old_value or old_version")
+        raise bad("a cas needs either old_value or old_version")
     return Operation.cas(
         key, value, old_value=taken.get("old_value"), old_version=taken.get("old_version")
     )
 
 
 def _delete_operation(taken: dict[str, Any]) -> Operation:
-    key = _require(taken, "key", "a delete")
+    key = require(taken, "key", "a delete")
     return Operation.delete(key, error_if_not_key=taken.get("error_if_not_key", False))
 
 
@@ -512,35 +360,35 @@ def _delete_operation(taken: dict[str, Any]) -> Operation:
 
 
 _OPERATIONS: dict[bytes, tuple[dict[str, Check], Callable[[dict[str, Any]], Operation]]] = {
-    b"get": ({"op": _string, **_GET}, _get_operation),
-    b"set": ({"op": _string, **_SET}, _set_operation),
-    b"cas": ({"op": _string, **_CAS}, _cas_operation),
-    b"delete": ({"op": _string, **_DELETE}, _delete_operation),
+    b"get": ({"op": string, **GET_FIELDS}, _get_operation),
+    b"set": ({"op": string, **SET_FIELDS}, _set_operation),
+    b"cas": ({"op": string, **CAS_FIELDS}, _cas_operation),
+    b"delete": ({"op": string, **DELETE_FIELDS}, _delete_operation),
 }
 
 
 def _batch_operation(text: bytes) -> Operation:
-    if _kind_of(text) != "object":
-        raise _bad(f"it must be an object, not {NOUNS[_kind_of(text)]}")
+    if kind_of(text) != "object":
+        raise bad(f"it must be an object, not {NOUNS[kind_of(text)]}")
     try:
         found = fields(text, CALL_DEPTH_MAX)
     except JsonError as error:
-        raise _bad(f"it is not an object a batch can take: {error}") from None
+        raise bad(f"it is not an object a batch can take: {error}") from None
     named = [(kind, value) for name, kind, value in found if name == "op"]
     if not named:
-        raise _bad("it needs op: get, set, cas or delete")
-    op = _string("op", *named[0])
+        raise bad("it needs op: get, set, cas or delete")
+    op = string("op", *named[0])
     if op not in _OPERATIONS:
-        raise _bad(f"op is {_shown(op.decode())}; it takes get, set, cas or delete")
+        raise bad(f"op is {shown(op.decode())}; it takes get, set, cas or delete")
     table, parse_one = _OPERATIONS[op]
-    return parse_one(_take(found, table, f"a {op.decode()} in a batch"))
+    return parse_one(take(found, table, f"a {op.decode()} in a batch"))
 
 
 def _parse_batch(found: list[Field]) -> Call:
-    taken = _take(found, {**_BATCH, **_WRITE}, "a batch")
+    taken = take(found, {**BATCH_FIELDS, **WRITE_FIELDS}, "a batch")
     msg_id = taken.get("msg_id")
     operations = []
-    for at, text in enumerate(_require(taken, "ops", "a batch")):
+    for at, text in enumerate(require(taken, "ops", "a batch")):
         try:
             operations.append(_batch_operation(text))
         except Refusal as refusal:
@@ -549,7 +397,7 @@ def _parse_batch(found: list[Field]) -> Call:
         timeout_ms = taken.get("timeout_ms", limits.TIMEOUT_MS_DEFAULT)
         return Write(encode_command(operations), operations, True, timeout_ms, msg_id)
     if "timeout_ms" in taken:
-        raise _bad("a batch without a write has no field timeout_ms")
+        raise bad("a batch without a write has no field timeout_ms")
     return Read(lambda reader: _read_batch(reader, operations, msg_id), msg_id)
 
 
@@ -698,9 +546,9 @@ def _fit(operations: list[Operation], parts: list[bytes], room_bytes: int) -> li
 
 _PARSERS: dict[str, Callable[[list[Field]], Call]] = {
     "get": _parse_get,
-    "set": _single(_set_operation, {**_SET, **_WRITE}, "a set"),
-    "cas": _single(_cas_operation, {**_CAS, **_WRITE}, "a cas"),
-    "delete": _single(_delete_operation, {**_DELETE, **_WRITE}, "a delete"),
+    "set": _single(_set_operation, {**SET_FIELDS, **WRITE_FIELDS}, "a set"),
+    "cas": _single(_cas_operation, {**CAS_FIELDS, **WRITE_FIELDS}, "a cas"),
+    "delete": _single(_delete_operation, {**DELETE_FIELDS, **WRITE_FIELDS}, "a delete"),
     "batch": _parse_batch,
     "scan": _parse_scan,
 }

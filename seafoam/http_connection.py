@@ -25,6 +25,7 @@ Invariants:
   C5  After an answer that closes, nothing more is taken; what still arrives is dropped for a
       moment, so that the client can read the answer before the connection is gone.
   C6  While the socket takes no more, no answer is handed to it; what stands in line is charged.
+  C7  A connection that is not busy is known as idle to its door, which may end it at any time.
 """
 
 from __future__ import annotations
@@ -67,6 +68,12 @@ class Door(Protocol):
     unsent: set[Connection]
 
     def opened(self, connection: Connection) -> bool: ...
+
+    def idle(self, connection: Connection) -> None: ...
+
+    def busy(self, connection: Connection) -> None: ...
+
+    def still_idle(self, connection: Connection) -> None: ...
 
     def closed(self, connection: Connection) -> None: ...
 
@@ -182,6 +189,7 @@ class Connection(asyncio.Protocol):
                     self._transport.write(answers)
                 used_bytes = self._path.used_bytes
                 if used_bytes == len(data):
+                    self._door.still_idle(self)
                     return
                 data = data[used_bytes:]
             self._take_in(data)
@@ -225,6 +233,14 @@ class Connection(asyncio.Protocol):
         """Take what has begun to arrive, answer it, and end."""
         self._is_busy = True
         self._go_on()
+
+    def end_idle(self) -> bool:
+        """End, to make room for another, if nothing is held or unanswered; whether so."""
+        if self._is_busy:
+            return False
+        self._is_busy = self._is_closing = True
+        self._transport.close()
+        return True
 
     def abort(self) -> None:
         """End now, whatever is unanswered."""
@@ -540,6 +556,10 @@ class Connection(asyncio.Protocol):
             is_partial or self._careful or self._line or self._is_unsent or self._is_closing
             or self._door.is_draining
         )
+        if self._is_busy:
+            self._door.busy(self)
+        else:
+            self._door.idle(self)
 
     def _read_on(self) -> None:
         if not self._is_ended:

@@ -1,9 +1,10 @@
 """The HTTP door of a node: it listens, counts connections, tells the time and ends in order.
 
-Owns the listening sockets, the set of open connections and what all of them share (the service,
-the budget, the Date header), and ends those that keep it from the others. What a connection does
-is in `http_connection`, what a request means in `http_service`. Must never end the process by
-itself: what cannot be gone on from is handed to `on_fatal`.
+Owns the listening sockets, the set of open connections, the order in which they became idle, and
+what all of them share (the service, the budget, the Date header), and ends those that keep it from
+the others. What a connection does is in `http_connection`, what a request means in
+`http_service`. Must never end the process by itself: what cannot be gone on from is handed to
+`on_fatal`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import asyncio
 import logging
 import resource
 import socket
+from collections import OrderedDict
 from collections.abc import Callable
 from email.utils import formatdate
 
@@ -30,6 +32,7 @@ log = logging.getLogger("seafoam.http")
 #: Connections that wait in the kernel until the loop accepts them.
 BACKLOG_COUNT = 1024
 #: Connections past the limit that are told so and given a moment to read it; more are just cut.
+#: Those that were closed to make room count with them until they are gone.
 REFUSED_COUNT_MAX = 256
 #: A connection whose socket has taken nothing of its answers for so long is cut.
 SEND_TIMEOUT_MS = 30_000
@@ -72,9 +75,14 @@ class HttpServer:
         self.loop: asyncio.AbstractEventLoop
         self._connections_max = connections_max
         self._connections: set[Connection] = set()
-        self._refused: set[Connection] = set()
+        # Those of them with nothing to do, the one that is so longest first.
+        self._idle: OrderedDict[Connection, None] = OrderedDict()
+        #: To be called with a connection that was idle before and is so from now on.
+        self.still_idle = self._idle.move_to_end
+        self._leaving: set[Connection] = set()
         self._refused_count = 0
         self._cut_count = 0
+        self._closed_idle_count = 0
         self._listener: asyncio.Server | None = None
         self._clock_timer: asyncio.TimerHandle | None = None
         self._all_closed: asyncio.Event | None = None
@@ -126,25 +134,48 @@ class HttpServer:
         connection.abort()
 
     def _open(self) -> list[Connection]:
-        return [*self._connections, *self._refused]
+        return [*self._connections, *self._leaving]
 
     # -- what connections ask --------------------------------------------------------------------
 
     def opened(self, connection: Connection) -> bool:
         """Count a connection in; False where it is one too many and only to be told so."""
-        if len(self._connections) < self._connections_max and not self.is_draining:
+        if not self.is_draining and (len(self._connections) < self._connections_max
+                                     or self._make_room()):
             self._connections.add(connection)
+            self._idle[connection] = None
             return True
         self._refused_count += 1
-        self._refused.add(connection)
-        if len(self._refused) > REFUSED_COUNT_MAX:
+        self._leaving.add(connection)
+        if len(self._leaving) > REFUSED_COUNT_MAX:
             connection.abort()
         return False
+
+    def _make_room(self) -> bool:
+        """Close the connection that has been idle longest; whether there is one."""
+        while self._idle:
+            connection, _ = self._idle.popitem(last=False)
+            if connection.end_idle():
+                self._connections.discard(connection)
+                self._leaving.add(connection)
+                self._closed_idle_count += 1
+                return True
+        return False
+
+    def idle(self, connection: Connection) -> None:
+        """It has nothing held and nothing unanswered, from now on."""
+        self._idle[connection] = None
+        self._idle.move_to_end(connection)
+
+    def busy(self, connection: Connection) -> None:
+        """It is not idle."""
+        self._idle.pop(connection, None)
 
     def closed(self, connection: Connection) -> None:
         """Count a connection out."""
         self._connections.discard(connection)
-        self._refused.discard(connection)
+        self._leaving.discard(connection)
+        self._idle.pop(connection, None)
         if self._all_closed is not None and not self._open():
             self._all_closed.set()
 
@@ -157,6 +188,7 @@ class HttpServer:
             "connections_max": self._connections_max,
             "connections_refused": self._refused_count,
             "connections_cut": self._cut_count,
+            "connections_closed_idle": self._closed_idle_count,
             "in_flight_bytes": self._budget.used_bytes,
             "plain_reads": self.service.read_path.answered_count,
         }

@@ -269,24 +269,6 @@ def test_large_answers_reach_a_slow_reader_whole(bench, client):
     bench.when(lambda: bench.http.stats()["in_flight_bytes"] == 0)
 
 
-def test_one_connection_too_many_is_told_so(bench):
-    with Bench(connections_max=2) as bench:
-        with bench.client() as first, bench.client() as second:
-            assert [client.call("get", {"key": "a"}).status for client in (first, second)] == [
-                404, 404]
-            with bench.client() as third:
-                answer = third.receive()
-                assert (answer.status, answer.code) == (429, "overloaded")
-                assert answer.headers["connection"] == "close"
-                assert third.at_end()
-            assert first.call("get", {"key": "a"}).status == 404
-            stats = bench.call(bench.http.stats)
-            assert (stats["connections"], stats["connections_refused"]) == (2, 1)
-        bench.when(lambda: bench.http.stats()["connections"] == 0)
-        with bench.client() as fourth:
-            assert fourth.call("get", {"key": "a"}).status == 404
-
-
 # Time
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import resource
 import socket
@@ -79,6 +80,98 @@ def test_a_client_that_stays_after_its_last_answer_is_not_waited_for_long():
         assert client.at_end()
         stopped = bench.stop(PATIENCE_SECONDS)
         stopped.result(LINGER_SECONDS + PATIENCE_SECONDS)
+
+
+# Too many connections
+
+
+@contextlib.contextmanager
+def connected(bench, count):
+    """So many more connections, opened in this order."""
+    opened_count = bench.call(bench.http.stats)["connections"]
+    with contextlib.ExitStack() as stack:
+        clients = []
+        for at in range(count):
+            clients.append(stack.enter_context(bench.client()))
+            bench.when(lambda at=at: bench.http.stats()["connections"] == opened_count + at + 1)
+        yield clients
+
+
+def is_refused(newcomer):
+    answer = newcomer.receive()
+    assert (answer.status, answer.code) == (429, "overloaded")
+    assert answer.headers["connection"] == "close"
+    return newcomer.at_end()
+
+
+def test_at_the_limit_the_connection_that_is_idle_longest_makes_room():
+    with Bench(connections_max=4) as bench, connected(bench, 4) as (plain, silent, careful, late):
+        for client in (plain, careful, late):
+            assert client.call("get", {"key": "a"}).status == 404
+        assert careful.call("get", {"key": "a"}, x_unknown="1").status == 404
+        assert plain.call("get", {"key": "a"}).status == 404
+        # A write is idle from its answer on, not from its request.
+        bench.call(setattr, bench.node, "holds", True)
+        late.send(post("set", {"key": "a", "value": 1}))
+        bench.when(lambda: len(bench.node.held) == 1)
+        assert careful.call("get", {"key": "b"}).status == 404
+        bench.call(bench.node.release, 1)
+        assert late.receive().status == 200
+        with contextlib.ExitStack() as newcomers:
+            for gone in (silent, plain, careful, late):
+                newcomer = newcomers.enter_context(bench.client())
+                assert newcomer.call("get", {"key": "a"}).status == 200
+                assert gone.at_end()
+                stats = bench.call(bench.http.stats)
+                assert stats["connections"] == 4
+            assert (stats["connections_closed_idle"], stats["connections_refused"]) == (4, 0)
+
+
+def test_any_number_of_clients_that_come_and_stay_is_served_one_after_the_other():
+    with Bench(connections_max=3) as bench, contextlib.ExitStack() as clients:
+        for _ in range(100):
+            client = clients.enter_context(bench.client())
+            assert client.call("set", {"key": "a", "value": 1}).status == 200
+        assert bench.call(bench.http.stats)["connections_closed_idle"] == 97
+
+
+def ask_for_much(client):
+    client.call("set", {"key": "big", "value": "x" * 1_000_000})
+    client.send(post("get", {"keys": ["big"] * 60}))
+
+
+@pytest.mark.parametrize("begin", [
+    lambda client: client.send(b"POST /get"),
+    lambda client: client.send(post("get", {"key": "a"}, x_unknown="1")[:-1]),
+    lambda client: client.send(post("set", {"key": "a", "value": 1})),
+    ask_for_much,
+], ids=["a request that has begun", "the same on the careful way", "an unanswered write",
+        "an answer that is not taken"])
+def test_a_connection_that_is_not_idle_is_not_closed_and_one_too_many_is_told_so(begin):
+    with Bench(connections_max=1) as bench, connected(bench, 1) as (client,):
+        if begin is not ask_for_much:
+            bench.call(setattr, bench.node, "holds", True)
+        begin(client)
+        bench.when(lambda: bench.http.stats()["in_flight_bytes"] > 0)
+        for _ in range(2):
+            with bench.client() as newcomer:
+                assert is_refused(newcomer)
+        stats = bench.call(bench.http.stats)
+        assert (stats["connections"], stats["connections_refused"]) == (1, 2)
+        assert stats["connections_closed_idle"] == 0
+        bench.call(lambda: bench.node.release(len(bench.node.held)))
+
+
+def test_a_place_is_free_again_when_its_connection_has_ended():
+    with Bench(connections_max=1) as bench:
+        with connected(bench, 1) as (client,):
+            client.send(b"POST /get")
+            bench.when(lambda: bench.http.stats()["in_flight_bytes"] > 0)
+            with bench.client() as newcomer:
+                assert is_refused(newcomer)
+        bench.when(lambda: bench.http.stats()["connections"] == 0)
+        with bench.client() as newcomer:
+            assert newcomer.call("get", {"key": "a"}).status == 404
 
 
 def test_the_date_is_of_this_second():

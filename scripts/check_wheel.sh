@@ -27,16 +27,12 @@ expect() {
     [ "$1" = "$2" ] || stop "expected '$2', got '$1'"
 }
 
-is_ready() {
-    python -c 'import sys, urllib.request; urllib.request.urlopen(sys.argv[1])' "$1" 2>/dev/null
-}
-
 start_node() {
     seafoam-server 0 0 --data-dir "$folder/data" 2>"$folder/node.log" &
     node=$!
     for _ in $(seq 200); do
         address=$(sed -n 's|.*serves http://\([0-9.:]*\).*|\1|p' "$folder/node.log" | head -n 1)
-        if [ -n "$address" ] && is_ready "http://$address/readyz"; then
+        if [ -n "$address" ]; then
             export SEAFOAM_NODE=$address
             return
         fi

@@ -100,6 +100,7 @@ class Node:
         self._disk = disk
         self._clock = clock
         self._on_fatal = on_fatal
+        self._on_serving: Callable[[], None]
         self._members = founding.members
         self._writer = MapWriter(
             founding.hash_seed,
@@ -122,8 +123,12 @@ class Node:
 
     # -- from outside --------------------------------------------------------------------------
 
-    def start(self) -> None:
-        """Begin to apply, campaign and serve; returns at once."""
+    def start(self, on_serving: Callable[[], None]) -> None:
+        """Begin to apply, campaign and serve; returns at once.
+
+        `on_serving` is called once, when reads are served and not refused as `starting` any more.
+        """
+        self._on_serving = on_serving
         self._tick()
         self._watch_room()
 
@@ -351,6 +356,7 @@ class Node:
         self._raft.advance(entry.index)
         if self._state == STATE_STARTING and 0 < self._raft.read_floor_index <= entry.index:
             self._state = STATE_SERVING
+            self._on_serving()
         write = self._proposed.pop(entry.index, None)
         if write is not None and result is not None:
             self._proposed_cost_bytes -= write.cost_bytes

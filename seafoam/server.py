@@ -16,6 +16,7 @@ import secrets
 import signal
 import socket
 import sys
+from functools import partial
 from typing import Any
 
 import uvloop
@@ -78,8 +79,9 @@ async def _serve(settings: Settings) -> int:
         node.http_address = _endpoint(host, listener.getsockname()[1])
         http = HttpServer(node, Hosts(names), on_fatal=_end)
         await http.start(listener)
-        node.start()
-        _announce(node, disk)
+        logger.info("seafoam %s: node %s of cluster %s, data in %s",
+                    VERSION, node.node_id, node.cluster_id, disk.path)
+        node.start(partial(_announce, node))
         await stop_asked.wait()
         await _stop(node, http, disk)
     return EXIT_DONE
@@ -155,9 +157,8 @@ def _found(disk: FileDisk, peer: str) -> Recovery:
 # -- words ---------------------------------------------------------------------------------
 
 
-def _announce(node: Node, disk: FileDisk) -> None:
-    logger.info("seafoam %s: node %s of cluster %s serves http://%s, data in %s",
-                VERSION, node.node_id, node.cluster_id, node.http_address, disk.path)
+def _announce(node: Node) -> None:
+    logger.info("node %s serves http://%s", node.node_id, node.http_address)
     logger.info("try: curl -d '{\"key\":\"foo\",\"value\":{\"id\":0}}' http://%s/set",
                 node.http_address)
 

@@ -14,7 +14,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -67,20 +66,6 @@ class NodeProcess:
             self.kill()
             raise AssertionError(f"the node did not start: {''.join(self.said)}")
         self.address = found[1]
-        self._await_ready()
-
-    def _await_ready(self) -> None:
-        """A node answers from the start, but refuses reads until its log is applied."""
-        end = time.monotonic() + START_SECONDS_MAX
-        while time.monotonic() < end:
-            connection = self.connect()
-            connection.request("GET", "/readyz")
-            status = connection.getresponse().status
-            connection.close()
-            if status == 200:
-                return
-            time.sleep(0.005)
-        raise AssertionError("the node did not become ready")
 
     def _listen(self, process: subprocess.Popen[str], serving: threading.Event) -> None:
         assert process.stderr is not None

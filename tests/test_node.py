@@ -32,7 +32,7 @@ class Rig:
         self._count = 0
 
     def start(self):
-        self.node.start()
+        self.node.start(lambda: None)
         self.settle()
         return self
 
@@ -58,17 +58,33 @@ class Rig:
 
 def test_a_started_node_serves_once_its_own_first_entry_is_applied():
     rig = Rig()
+    said = []
     assert rig.node.refuse_reads().code == "starting"
     assert rig.node.readiness().code == "not_ready"
-    rig.node.start()
+    rig.node.start(lambda: said.append(rig.node.readiness()))
     rig.clock.advance(0.2)
     assert rig.node.refuse_reads().code == "starting", "its vote is not durable yet"
     rig.disk.sync()
     rig.clock.run()
     assert rig.node.refuse_reads().code == "starting", "its first entry is not durable yet"
+    assert said == []
     rig.disk.sync()
     rig.clock.run()
     assert rig.node.refuse_reads() is None and rig.node.readiness() is None
+    assert said == [None], "it was ready when it said so"
+    rig.submit(set_command(b"k", b"1"))
+    rig.settle()
+    assert said == [None], "once"
+
+
+def test_a_node_that_is_stopped_while_it_starts_never_says_that_it_serves():
+    rig = Rig()
+    said = []
+    rig.node.start(lambda: said.append(True))
+    rig.clock.advance(0.2)
+    rig.node.begin_stop()
+    rig.settle()
+    assert said == [] and rig.node.refuse_reads().code == "shutting_down"
 
 
 def test_a_write_is_answered_only_after_the_sync_that_covers_it_and_its_apply():
@@ -189,7 +205,7 @@ def test_apply_gives_the_loop_back_between_entries():
         return ticking() + len(seen) * APPLY_SLICE_NS
 
     rig.clock.now_ns = slow_now_ns
-    rig.node.start()
+    rig.node.start(lambda: None)
     turns = 0
     while rig.clock._soon:
         rig.clock._soon.popleft()()
@@ -202,7 +218,7 @@ def test_a_restart_replays_the_log_and_commits_the_old_tail_in_its_own_term():
     tail = [Entry(2, 1, ENTRY_COMMAND, set_command(b"a", b"1")),
             Entry(3, 1, ENTRY_COMMAND, set_command(b"b", b"2"))]
     rig = Rig(recovery=recovery_of([founding_entry(), *tail], HardState(1, 0, 2)))
-    rig.node.start()
+    rig.node.start(lambda: None)
     rig.clock.advance(0.2)
     assert rig.node.reader.get("a") == b"1"
     assert rig.node.reader.get("b") is None, "not known to be committed yet"
@@ -238,7 +254,7 @@ def test_stopping_answers_what_was_only_queued():
 
 def test_an_entry_that_cannot_be_applied_ends_the_node():
     rig = Rig(recovery=recovery_of([founding_entry(), Entry(2, 1, 99, b"")], HardState(1, 0, 2)))
-    rig.node.start()
+    rig.node.start(lambda: None)
     rig.clock.advance(1)
     assert len(rig.fatal) == 1 and isinstance(rig.fatal[0], InvariantBroken)
     assert "kind 99" in str(rig.fatal[0])

@@ -26,6 +26,7 @@ def test_a_first_start_says_what_was_founded_where_and_what_to_type(data_dir):
     said = "".join(node.said)
     assert re.search(rf"founded cluster [0-9a-f]{{16}}; its data is in {data_dir}$", said, re.M)
     assert f"http://{node.address}/set" in said and "leader in term 2" in said
+    assert said.index("leader in term 2") < said.index(f"serves http://{node.address}")
     assert said.rstrip().endswith("stopped")
 
 
@@ -37,6 +38,20 @@ def test_a_second_start_goes_on_where_the_first_ended(data_dir):
         node.start()
         assert node.call("/get", {"key": "foo"}) == first
         assert "founded" not in "".join(node.said) and "leader in term 3" in "".join(node.said)
+
+
+def test_a_node_that_says_that_it_serves_is_ready(data_dir):
+    with NodeProcess(data_dir) as node:
+        text = "x" * 1000
+        for first in range(0, 30_000, 5000):
+            ops = [{"op": "set", "key": f"k{first + at}", "value": text} for at in range(5000)]
+            assert node.call("/batch", {"ops": ops})[0] == 200
+        node.kill()
+        node.start()
+        assert node.ask("/readyz") == (200, {"status": "ready"})
+        node.kill()
+        node.start()
+        assert node.call("/get", {"key": "k29999"})[1]["value"] == text
 
 
 @pytest.mark.parametrize("name", ["HTTP_PORT", "PEER_PORT"])

@@ -6,11 +6,13 @@ import re
 import resource
 import signal
 import socket
+import subprocess
+import sys
 import threading
 
 import pytest
 
-from processes import STOP_SECONDS_MAX, NodeProcess, server_refuses
+from processes import STOP_SECONDS_MAX, NodeProcess, environment, server_refuses
 
 
 @pytest.fixture
@@ -116,6 +118,56 @@ def test_a_signal_ends_it_in_order_and_nothing_acknowledged_is_lost(data_dir, nu
         node.start()
         _, answer = node.call("/get", {"key": "k"})
         assert answer["value"] in (acknowledged[-1], acknowledged[-1] + 1)
+
+
+SERVER = """
+import asyncio, sys
+from pathlib import Path
+from seafoam import server
+from seafoam.config import Settings
+from seafoam.errors import InvariantBroken
+
+def announce(node):
+    # From a callback of the loop's own, with none of the node's code around it.
+    loop = asyncio.get_running_loop()
+    loop.call_soon(fail)
+    loop.call_soon(print, "the loop went on")
+    loop.call_soon(server.signal.raise_signal, server.signal.SIGTERM)
+
+def fail():
+    raise {error}
+
+server._announce = announce
+sys.exit(server.run(Settings(http_port=0, peer_port=0, data_dir=Path(sys.argv[1]))))
+"""
+
+
+def run_until_it_fails(data_dir, error):
+    """A node in which a callback raises `error` once it serves: status, output, log."""
+    done = subprocess.run(
+        [sys.executable, "-c", SERVER.replace("{error}", error), str(data_dir)], timeout=60,
+        capture_output=True, text=True, env=environment(),
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("error", [
+    "ZeroDivisionError('broken on purpose')",
+    "InvariantBroken('broken on purpose')",
+])
+def test_a_broken_invariant_anywhere_ends_the_process_at_once(data_dir, error):
+    status, out, said = run_until_it_fails(data_dir, error)
+    assert (status, out) == (70, "")
+    assert "the node ends: an invariant is broken: broken on purpose" in said
+    assert "Traceback" in said, "where it broke is for whoever mends it"
+    with NodeProcess(data_dir) as node:
+        assert node.call("/set", {"key": "k", "value": 1})[0] == 200
+
+
+def test_what_the_other_end_of_a_socket_can_cause_is_logged_and_gone_on_from(data_dir):
+    status, out, said = run_until_it_fails(data_dir, "ConnectionResetError('by peer')")
+    assert (status, out) == (0, "the loop went on\n")
+    assert "by peer" in said and "the node ends" not in said
 
 
 def test_a_disk_that_fails_ends_the_process_in_words_and_answers_nothing_more(data_dir):

@@ -31,16 +31,12 @@ from bench_figures import (
     sized,
 )
 from bench_keys import key_of
+from seafoam._core import limits
 from seafoam._core.map import MapWriter
 from seafoam._core.message import ENTRY_COMMAND, Entry, HardState
 from seafoam._core.store import Store
-from seafoam._core.wal import WalWriter, first_segment, recover
-from seafoam._core.wire import (
-    RECORD_HEADER_BYTES,
-    SEGMENT_HEADER_BYTES,
-    Operation,
-    encode_command,
-)
+from seafoam._core.wal import WalWriter, first_segment, next_segment, recover
+from seafoam._core.wire import RECORD_HEADER_BYTES, Operation, encode_command
 from seafoam.disk import FileDisk
 
 SEED = 5
@@ -70,19 +66,30 @@ def entries() -> list[Entry]:
     return [filled_entry(index + 1, luck.randrange(KEYS)) for index in range(RECORDS)]
 
 
-def written_segments(entries: list[Entry]) -> list[tuple[int, bytes]]:
+def written_segments(entries: list[Entry]) -> list[tuple[int, bytes, int]]:
     """The log's segments as a disk would hold them."""
-    first = first_segment(NODE_ID, 1)
-    writer = WalWriter(recover([(1, first)], NODE_ID))
-    segments = {1: bytearray(first[:SEGMENT_HEADER_BYTES])}
+    header = first_segment(NODE_ID, 1, limits.WAL_SEGMENT_BYTES)
+    writer = empty_writer()
+    segments = {1: bytearray(header)}
     for start in range(0, len(entries), GROUP):
         group = entries[start : start + GROUP]
         batch = writer.append(group, HardState(1, NODE_ID, group[-1].index))
         writer.synced_to(batch.end)
         for number, offset, data in batch.writes:
-            segment = segments.setdefault(number, bytearray())
-            segment[offset : offset + len(data)] = data
-    return [(number, bytes(segment)) for number, segment in sorted(segments.items())]
+            if number not in segments:
+                header = next_segment(header, limits.WAL_SEGMENT_BYTES)
+                segments[number] = bytearray(header)
+            segments[number][offset : offset + len(data)] = data
+    return [
+        (number, bytes(segment), limits.WAL_SEGMENT_BYTES)
+        for number, segment in sorted(segments.items())
+    ]
+
+
+def empty_writer() -> WalWriter:
+    """A writer at the beginning of a log."""
+    header = first_segment(NODE_ID, 1, limits.WAL_SEGMENT_BYTES)
+    return WalWriter(recover([(1, header, limits.WAL_SEGMENT_BYTES)], NODE_ID))
 
 
 @pytest.mark.parametrize("group", [1, GROUP])
@@ -90,10 +97,9 @@ def test_encode(
     benchmark: Any, table: Table, one_core: None, entries: list[Entry], group: int
 ) -> None:
     few = entries[: sized(50_000, 1_000)]
-    empty = recover([(1, first_segment(NODE_ID, 1))], NODE_ID)
 
     def prepare() -> tuple[tuple[WalWriter], dict[str, object]]:
-        return (WalWriter(empty),), {}
+        return (empty_writer(),), {}
 
     def encode(writer: WalWriter) -> None:
         for start in range(0, len(few), group):

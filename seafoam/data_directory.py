@@ -1,7 +1,8 @@
 """The data directory: whose it is, what is in it, and that it is durable.
 
     LOCK   held by flock while a process uses the directory; holds its pid
-    META   the node's id, made once; a directory is whole from the moment it is there
+    META   the node's id, made once, and whether its log has begun; a directory is whole from the
+           moment it is there
     wal/   the log's segments, %016x.wal, each of a fixed size reserved before its first byte
 
 Owns the names in the directory and every call that makes, renames, reserves, cuts or removes a
@@ -25,7 +26,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from seafoam._core.wal import Recovery, first_segment, recover, segment_name
+from seafoam._core.wal import Damage, Recovery, first_segment, recover, segment_name
 from seafoam._core.wire import SEGMENT_HEADER_BYTES, decode_meta, encode_meta
 from seafoam.errors import DataDamaged, StartError
 
@@ -53,6 +54,8 @@ class DataDirectory:
         self.segment_bytes = segment_bytes
         self._wal = path / WAL
         self._lock_fd = -1
+        self._node_id = 0
+        self._has_begun = False
 
     # -- whose it is ---------------------------------------------------------------------------
 
@@ -93,35 +96,41 @@ class DataDirectory:
             meta = (self.path / META).read_bytes()
         except FileNotFoundError:
             self._make(candidate)
-            return candidate
+            meta = encode_meta(candidate, begun=False)
         try:
-            return decode_meta(meta)
+            self._node_id, self._has_begun = decode_meta(meta)
         except DataDamaged as error:
             raise DataDamaged(f"{self.path}/{error}") from None
         except StartError as error:
             raise StartError(f"{self.path}/{error}") from None
+        return self._node_id
 
     def _make(self, node_id: int) -> None:
         self._discard_unfinished()
         _make_directories(self._wal)
-        fd = self.create_segment(FIRST_SEGMENT_NUMBER)
-        try:
-            # Drawn apart from the id, which everybody may know: a client that knew it could put
-            # what looks like a record into a key.
-            generation = int.from_bytes(os.urandom(4), "little")
-            _write_all(fd, first_segment(node_id, generation), 0)
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        # Drawn apart from the id, which everybody may know: a client that knew it could put what
+        # looks like a record into a key.
+        generation = int.from_bytes(os.urandom(4), "little")
+        header = first_segment(node_id, generation, self.segment_bytes)
+        os.close(self.create_segment(FIRST_SEGMENT_NUMBER, header))
+        self._write_meta(encode_meta(node_id, begun=False))
+
+    def _write_meta(self, meta: bytes) -> None:
         new = self.path / META_NEW
         fd = os.open(new, OPEN_FLAGS | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
-            _write_all(fd, encode_meta(node_id), 0)
+            _write_all(fd, meta, 0)
             os.fsync(fd)
         finally:
             os.close(fd)
         new.rename(self.path / META)
         _sync_directory(self.path)
+
+    def note_begun(self) -> None:
+        """Write down that the log holds something, which must be durable; once in its life."""
+        if not self._has_begun:
+            self._write_meta(encode_meta(self._node_id, begun=True))
+            self._has_begun = True
 
     def _discard_unfinished(self) -> None:
         """Make room for a making that begins again, but never by a log that somebody wrote."""
@@ -143,6 +152,7 @@ class DataDirectory:
         numbers = self._segment_numbers()
         try:
             recovery = recover(self._read_segments(numbers), node_id)
+            self._check_begun(recovery)
         except DataDamaged as error:
             raise DataDamaged(f"{self._wal}/{error}") from None
         except StartError as error:
@@ -151,11 +161,19 @@ class DataDirectory:
         _sync_directory(self.path)
         for number, begin, end in reversed(recovery.stale):
             self._blank(number, begin, end)
+        if recovery.data_end != (0, 0):
+            self.note_begun()
         # One is kept, prepared; the last goes first, so that a crash leaves no gap.
         for number in sorted(numbers, reverse=True):
             if number > recovery.segment_number + 1:
                 self.remove_segment(number)
         return recovery
+
+    def _check_begun(self, recovery: Recovery) -> None:
+        # Else a node that had voted or founded would start as one that never had.
+        if self._has_begun and recovery.data_end == (0, 0):
+            raise Damage(FIRST_SEGMENT_NUMBER, SEGMENT_HEADER_BYTES,
+                         "META says that the log has begun, and there is nothing in it")
 
     def _segment_numbers(self) -> list[int]:
         names = sorted(entry.name for entry in os.scandir(self._wal))
@@ -164,7 +182,7 @@ class DataDirectory:
                 raise StartError(f"{self._wal} holds {name!r}, which is no segment of a log")
         return [int(name[:16], 16) for name in names if name != LOST_AND_FOUND]
 
-    def _read_segments(self, numbers: list[int]) -> Iterator[tuple[int, bytes]]:
+    def _read_segments(self, numbers: list[int]) -> Iterator[tuple[int, bytes, int]]:
         for number in numbers:
             fd = os.open(self._path(number), OPEN_FLAGS)
             try:
@@ -172,9 +190,10 @@ class DataDirectory:
                 if hasattr(os, "posix_fadvise"):
                     os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
                 data = _read_written(fd)
+                file_bytes = os.fstat(fd).st_size
             finally:
                 os.close(fd)
-            yield number, data
+            yield number, data, file_bytes
 
     def _blank(self, number: int, begin: int, end: int) -> None:
         # In place: truncating would give back room that another process may take.
@@ -190,13 +209,16 @@ class DataDirectory:
     def _path(self, number: int) -> Path:
         return self._wal / segment_name(number)
 
-    def open_segment(self, number: int) -> int:
-        """A descriptor of a segment that is there, its room reserved."""
+    def open_segment(self, number: int, header: bytes, size: int) -> int:
+        """A descriptor of a segment that is there, made ready as `create_segment` does."""
         fd = os.open(self._path(number), OPEN_FLAGS)
         try:
             # A copied directory has holes where zeros were.
-            _reserve(fd, self.segment_bytes)
+            _reserve(fd, size)
             os.fsync(fd)
+            # None where the node ended while it was being prepared.
+            if os.pread(fd, SEGMENT_HEADER_BYTES, 0) != header:
+                write_durably(fd, header, 0)
         except BaseException:
             os.close(fd)
             raise
@@ -211,8 +233,8 @@ class DataDirectory:
         self._path(number).unlink()
         _sync_directory(self._wal)
 
-    def create_segment(self, number: int) -> int:
-        """A descriptor of a new segment, its room reserved and its name durable.
+    def create_segment(self, number: int, header: bytes) -> int:
+        """A descriptor of a new segment: its room, then its header, and its name are durable.
 
         Where there is no room for it, nothing of it stays.
         """
@@ -221,6 +243,7 @@ class DataDirectory:
         try:
             _reserve(fd, self.segment_bytes)
             os.fsync(fd)
+            write_durably(fd, header, 0)
             _sync_directory(self._wal)
         except BaseException:
             os.close(fd)

@@ -30,8 +30,8 @@ from pathlib import Path
 from seafoam._core import limits
 from seafoam._core.disk_loop import DiskCounters, DiskLoop
 from seafoam._core.message import ENTRY_FOUNDING, Entry, HardState
-from seafoam._core.wal import Recovery, WalBatch, WalWriter, segment_name
-from seafoam._core.wire import SEGMENT_HEADER_BYTES
+from seafoam._core.wal import Recovery, WalBatch, WalWriter, next_segment, segment_name
+from seafoam._core.wire import RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES
 from seafoam.data_directory import DataDirectory, write_durably
 from seafoam.errors import DiskFailed, StartError, ensure
 
@@ -84,6 +84,8 @@ class FileDisk:
         # Segments that may be written to: the current one, a prepared one, and those before the
         # current whose last bytes are not synced yet.
         self._fds: dict[int, int] = {}
+        # Of the newest of them.
+        self._header = b""
         self._preparing: Future[int] | None = None
         self._preparer = ThreadPoolExecutor(1, thread_name_prefix="seafoam-prepare")
         self._lacks_room = False
@@ -121,7 +123,10 @@ class FileDisk:
         # Empty or not by its entries: an earlier founding may have left its first marker.
         self._is_unfounded = not recovery.entries
         current = recovery.segment_number
-        self._fds[current] = self._directory.open_segment(current)
+        self._header = recovery.header
+        self._fds[current] = self._directory.open_segment(
+            current, self._header, recovery.segment_bytes
+        )
         if self._directory.has_segment(current + 1):
             self._reopen_prepared(current + 1)
         self._writer = WalWriter(recovery, self._segment_bytes)
@@ -133,13 +138,18 @@ class FileDisk:
         return recovery
 
     def _reopen_prepared(self, number: int) -> None:
+        header = self._next_header()
         try:
-            self._fds[number] = self._directory.open_segment(number)
+            self._fds[number] = self._directory.open_segment(number, header, self._segment_bytes)
+            self._header = header
         except OSError as error:
             if error.errno not in NO_ROOM:
                 raise
             # The node ended while it was being prepared, and now there is no room for the rest.
             self._directory.remove_segment(number)
+
+    def _next_header(self) -> bytes:
+        return next_segment(self._header, self._segment_bytes)
 
     def found(self, founding: bytes) -> Recovery:
         """Write entry 1 of an empty log, committed; what the log holds then, all durable.
@@ -173,7 +183,7 @@ class FileDisk:
             self._preparer.shutdown()
             self._adopt_prepared()
             while self._waiting and self._take_segment(
-                partial(self._directory.create_segment, max(self._fds) + 1)
+                partial(self._directory.create_segment, max(self._fds) + 1, self._next_header())
             ):
                 pass
             self._thread.stop()
@@ -214,6 +224,7 @@ class FileDisk:
         if self._failure is not None:
             raise self._failure
         ensure(self._is_open, "an append to a disk that is not open")
+        ensure(entries or hard_state is not None, "an append of nothing")
         self._cancel_marker()
         self._waiting.append((self._writer.append(entries, hard_state), on_durable))
         self._submit_waiting()
@@ -243,6 +254,8 @@ class FileDisk:
         """Call back for what is durable; then, where the thread has failed, say so once."""
         ticket = self._thread.completed()
         failure = self._thread.failure()
+        if self._pending and self._pending[0][0] <= ticket and not self._note_begun():
+            return
         while self._pending and self._pending[0][0] <= ticket:
             _, batch, on_durable = self._pending.popleft()
             self._writer.synced_to(batch.end)
@@ -252,6 +265,15 @@ class FileDisk:
         if failure is not None:
             number = next((n for n, fd in self._fds.items() if fd == failure.fd), 0)
             self._fail(f"a {failure.call} of {segment_name(number)} failed: {failure.reason}")
+
+    def _note_begun(self) -> bool:
+        """Before anybody is told of the first thing in the log: META says that there is one."""
+        try:
+            self._directory.note_begun()
+        except OSError as error:
+            self._fail(f"noting in META that the log has begun failed: {error}")
+            return False
+        return True
 
     def _fail(self, what: str) -> None:
         if self._failure is None:
@@ -298,7 +320,7 @@ class FileDisk:
         if has_next or (self._lacks_room and not once_more):
             return
         self._preparing = self._preparer.submit(
-            self._directory.create_segment, max(self._fds) + 1
+            self._directory.create_segment, max(self._fds) + 1, self._next_header()
         )
         self._preparing.add_done_callback(self._wake_for_prepared)
 
@@ -319,8 +341,10 @@ class FileDisk:
 
     def _take_segment(self, create: Callable[[], int]) -> bool:
         """Write on in one more segment; or remember that there is no room for it."""
+        header = self._next_header()
         try:
             self._fds[max(self._fds) + 1] = create()
+            self._header = header
         except OSError as error:
             if error.errno not in NO_ROOM:
                 self._fail(f"preparing a segment of the log failed: {error}")
@@ -342,11 +366,10 @@ class FileDisk:
     def room_bytes(self) -> int:
         """What can still be written whatever happens to the disk's room."""
         written = self._writer.segment_number
-        room_bytes = sum(
-            self._segment_bytes - SEGMENT_HEADER_BYTES for number in self._fds if number > written
-        )
+        fresh_bytes = self._segment_bytes - SEGMENT_HEADER_BYTES - RECORD_HEADER_BYTES
+        room_bytes = sum(fresh_bytes for number in self._fds if number > written)
         if written in self._fds:
-            room_bytes += self._segment_bytes - self._writer.offset
+            room_bytes += self._writer.room_bytes
         return room_bytes
 
     @property

@@ -42,7 +42,7 @@ def test_a_new_directory_is_made_whole(tmp_path):
     assert recovery.entries == []
     assert recovery.node_id == NODE_ID
     assert names(path) == ["LOCK", "META", f"wal/{segment_name(1)}"]
-    assert (path / "META").read_bytes() == encode_meta(NODE_ID)
+    assert (path / "META").read_bytes() == encode_meta(NODE_ID, begun=False)
     segment = path / "wal" / segment_name(1)
     assert segment.stat().st_size == SEGMENT_BYTES
     assert segment.stat().st_blocks * 512 >= SEGMENT_BYTES, "room is reserved, not promised"
@@ -196,7 +196,7 @@ def test_a_missing_segment_is_damage(tmp_path):
 def test_another_nodes_log_is_refused(tmp_path):
     path = tmp_path / "d"
     use(path)
-    (path / "META").write_bytes(encode_meta(9))
+    (path / "META").write_bytes(encode_meta(9, begun=False))
     assert f"belongs to node {NODE_ID:016x}, this is node 0000000000000009" in refusal(path)
 
 
@@ -286,7 +286,7 @@ def test_a_segment_without_room_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(data_directory, "_reserve", no_room)
     directory = DataDirectory(path, SEGMENT_BYTES)
     with pytest.raises(OSError, match="No space left"):
-        directory.create_segment(2)
+        directory.create_segment(2, b"header")
     assert not directory.has_segment(2)
 
 
@@ -295,5 +295,5 @@ def test_a_segment_is_never_made_over_another(tmp_path):
     use(path)
     before = (path / "wal" / segment_name(1)).read_bytes()
     with pytest.raises(FileExistsError):
-        DataDirectory(path, SEGMENT_BYTES).create_segment(1)
+        DataDirectory(path, SEGMENT_BYTES).create_segment(1, b"header")
     assert (path / "wal" / segment_name(1)).read_bytes() == before

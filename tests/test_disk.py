@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import random
@@ -14,90 +13,24 @@ import sys
 from pathlib import Path
 
 import pytest
-import uvloop
 
+from disk_rig import SEGMENT_BYTES, Rig, reopened, run
 from seafoam import disk as disk_module
-from seafoam._core.message import ENTRY_FOUNDING, HardState
-from seafoam._core.wal import Recovery, segment_name
+from seafoam._core.message import ENTRY_FOUNDING
+from seafoam._core.wal import next_segment, segment_name
 from seafoam._core.wire import (
-    RECORD_HEADER_BYTES,
     RECORD_MARKER,
     SEGMENT_HEADER_BYTES,
+    decode_meta,
     encode_founding,
+    encode_meta,
 )
-from seafoam.disk import FileDisk
-from seafoam.errors import DataDamaged, DiskFailed, InvariantBroken, StartError
-from wal_log import entry, hard, record_offsets
+from seafoam.errors import DataDamaged, DiskFailed, InvariantBroken
+from wal_log import command, hard, record_offsets
 
 ROOT = Path(__file__).resolve().parent.parent
 SOAK = bool(os.environ.get("SEAFOAM_SOAK"))
 KILLS_COUNT = 200 if SOAK else 6
-SEGMENT_BYTES = 64 * 1024
-PATIENCE_SECONDS = 30
-
-
-class Rig:
-    """One disk under test, its failures, and the reports of durability in their order."""
-
-    made: list[Rig] = []
-
-    def __init__(self, path: Path, segment_bytes: int = SEGMENT_BYTES) -> None:
-        Rig.made.append(self)
-        self.failures: list[DiskFailed] = []
-        self.durable: list[int] = []
-        self.loop = asyncio.get_running_loop()
-        self.disk = FileDisk(path, loop=self.loop, on_failure=self.failures.append,
-                             segment_bytes=segment_bytes)
-        self.wal = path / "wal"
-
-    def open(self) -> Recovery:
-        self.recovery = self.disk.open()
-        self.next_index = len(self.recovery.entries) + 1
-        return self.recovery
-
-    def append(self, data: bytes = b"x" * 200, hard_state: HardState | None = None) -> int:
-        index = self.next_index
-        self.next_index += 1
-        self.disk.append([entry(index, 1, data)], hard_state, lambda: self.durable.append(index))
-        return index
-
-    async def until(self, condition) -> None:
-        end = self.loop.time() + PATIENCE_SECONDS
-        while not condition():
-            assert self.loop.time() < end, "it never comes"
-            await asyncio.sleep(0)
-
-    async def settled(self) -> None:
-        await self.until(lambda: self.durable and self.durable[-1] == self.next_index - 1)
-
-    def spoil(self, device: str, number: int | None = None) -> None:
-        """Put a device in the place of the segment that is written to."""
-        number = number or self.disk._writer.segment_number
-        target = os.open(device, os.O_RDWR)
-        os.dup2(target, self.disk._fds[number])
-        os.close(target)
-
-
-def run(test) -> None:
-    """Run a test on both event loops."""
-    for factory in (asyncio.new_event_loop, uvloop.new_event_loop):
-        loop = factory()
-        try:
-            loop.run_until_complete(test(factory is uvloop.new_event_loop))
-        finally:
-            while Rig.made:
-                Rig.made.pop().disk.close()
-            loop.close()
-
-
-def reopened(path: Path, segment_bytes: int = SEGMENT_BYTES) -> Recovery:
-    async def look() -> Recovery:
-        rig = Rig(path, segment_bytes)
-        recovery = rig.open()
-        rig.disk.close()
-        return recovery
-
-    return asyncio.run(look())
 
 
 # -- what is durable ----------------------------------------------------------------------------
@@ -116,7 +49,7 @@ def test_what_was_reported_durable_is_read_again(tmp_path):
         assert [e.index for e in reopen_copy(path)] == [1, 2, 3, 4, 5]
         rig.disk.close()
         recovery = Rig(path).open()
-        assert [e.data for e in recovery.entries] == [b"x" * 200] * 5
+        assert [e.data for e in recovery.entries] == [command(b"x" * 200)] * 5
         assert recovery.hard_state == hard(1, 4, vote=3)
         assert rig.failures == []
 
@@ -148,7 +81,7 @@ def test_appends_share_a_sync(tmp_path):
     async def test(is_uvloop):
         rig = Rig(tmp_path / str(is_uvloop), segment_bytes=1 << 25)
         rig.open()
-        rig.append(bytes(15 << 20))  # keeps the disk busy while the others queue up
+        rig.append(b"1" * (1 << 20))  # keeps the disk busy while the others queue up
         for _ in range(300):
             rig.append()
         await rig.settled()
@@ -315,21 +248,126 @@ def test_a_failure_is_said_once_and_nothing_is_durable_after_it(tmp_path, device
     run(test)
 
 
-def test_a_founding_that_was_torn_behind_its_marker_can_be_made_again(tmp_path):
+def emptied(segment: Path) -> None:
+    """As if no record of it had ever reached the disk."""
+    with segment.open("r+b") as log:
+        log.seek(SEGMENT_HEADER_BYTES)
+        log.write(bytes(segment.stat().st_size - SEGMENT_HEADER_BYTES))
+
+
+def test_a_founding_that_nobody_was_told_of_can_be_made_again(tmp_path, monkeypatch):
     async def test(is_uvloop):
         path = tmp_path / str(is_uvloop)
         rig = Rig(path)
         rig.open()
         founding = encode_founding(5, bytes(16), [(rig.disk.node_id, "127.0.0.1:3010")])
-        rig.disk.found(founding)
+        with monkeypatch.context() as crash:
+            crash.setattr(rig.disk._directory, "recover", crashing)
+            with pytest.raises(ZeroDivisionError):
+                rig.disk.found(founding)
         rig.disk.close()
-        with (path / "wal" / segment_name(1)).open("r+b") as log:
-            behind_marker = SEGMENT_HEADER_BYTES + RECORD_HEADER_BYTES
-            log.seek(behind_marker)
-            log.write(bytes(4096 - behind_marker))
+        emptied(path / "wal" / segment_name(1))
         rig = Rig(path)
         assert rig.open().entries == []
         assert [entry.index for entry in rig.disk.found(founding).entries] == [1]
+        rig.disk.close()
+
+    def crashing(_):
+        raise ZeroDivisionError
+
+    run(test)
+
+
+@pytest.mark.parametrize("what", ["founded", "entry", "vote"])
+def test_a_log_that_has_begun_and_is_empty_is_damage(tmp_path, what):
+    async def test(is_uvloop):
+        path = tmp_path / str(is_uvloop)
+        rig = Rig(path)
+        rig.open()
+        if what == "founded":
+            rig.disk.found(encode_founding(5, bytes(16), [(1, "127.0.0.1:3010")]))
+        elif what == "entry":
+            rig.append()
+            await rig.settled()
+        else:
+            voted = []
+            rig.disk.append([], hard(1, 0, vote=3), lambda: voted.append(noted(path)))
+            await rig.until(lambda: voted)
+            assert voted == [True], "noted before anybody was told"
+        assert noted(path)
+        rig.disk.close()
+        emptied(path / "wal" / segment_name(1))
+        with pytest.raises(DataDamaged, match=segment_name(1) + " is damaged at offset 48: META"):
+            Rig(path).open()
+
+    def noted(path):
+        return decode_meta((path / "META").read_bytes())[1]
+
+    run(test)
+
+
+def test_a_log_whose_beginning_was_not_noted_in_time_is_noted_at_the_next_start(tmp_path):
+    async def test(is_uvloop):
+        path = tmp_path / str(is_uvloop)
+        rig = Rig(path)
+        rig.open()
+        rig.append()
+        await rig.settled()
+        rig.disk.close()
+        noted = (path / "META").read_bytes()
+        (path / "META").write_bytes(encode_meta(rig.disk.node_id, begun=False))
+        assert len(reopen(path)) == 1
+        assert (path / "META").read_bytes() == noted
+
+    def reopen(path):
+        rig = Rig(path)
+        entries = rig.open().entries
+        rig.disk.close()
+        return entries
+
+    run(test)
+
+
+def test_a_beginning_that_cannot_be_noted_is_a_failure(tmp_path):
+    async def test(is_uvloop):
+        path = tmp_path / str(is_uvloop)
+        rig = Rig(path)
+        rig.open()
+        (path / "META.new").mkdir()
+        rig.append()
+        await rig.until(lambda: rig.failures)
+        assert "noting in META that the log has begun failed" in str(rig.failures[0])
+        rig.disk.close()
+        assert rig.durable == []
+        assert len(rig.failures) == 1
+
+    run(test)
+
+
+def test_a_cut_or_lost_segment_is_damage_after_a_clean_stop(tmp_path):
+    async def test(is_uvloop):
+        path = tmp_path / str(is_uvloop)
+        rig = Rig(path)
+        rig.open()
+        for _ in range(800):
+            rig.append()
+        await rig.settled()
+        last = rig.disk._writer.segment_number
+        rig.disk.close()
+        assert last >= 3
+        for number in range(1, last + 1):
+            segment = path / "wal" / segment_name(number)
+            whole = segment.read_bytes()
+            for length in (None, 0, SEGMENT_HEADER_BYTES, 300, SEGMENT_BYTES - 1):
+                if length is None:
+                    segment.unlink()
+                else:
+                    os.truncate(segment, length)
+                with pytest.raises(DataDamaged, match=segment_name(number) + " is damaged"):
+                    Rig(path).open()
+                segment.write_bytes(whole)
+        rig = Rig(path)
+        assert len(rig.open().entries) == 800
         rig.disk.close()
 
     run(test)
@@ -405,144 +443,71 @@ def test_segments_behind_a_torn_one_are_emptied_or_removed(tmp_path):
         rig = Rig(path)
         rig.open()
         rig.append()
+        await rig.until(lambda: 2 in rig.disk._fds)
         rig.disk.close()
+        second = path / "wal" / segment_name(2)
+        prepared = second.read_bytes()
+        header = prepared[:SEGMENT_HEADER_BYTES]
+        second.write_bytes((header + b"torn" * 100).ljust(SEGMENT_BYTES, b"\0"))
         for number in (3, 4):
-            (path / "wal" / segment_name(number)).write_bytes(bytes(SEGMENT_BYTES))
-        (path / "wal" / segment_name(2)).write_bytes(b"noise" * 100)
+            header = next_segment(header, SEGMENT_BYTES)
+            (path / "wal" / segment_name(number)).write_bytes(header.ljust(SEGMENT_BYTES, b"\0"))
         rig = Rig(path)
         assert len(rig.open().entries) == 1
         names = sorted(p.name for p in (path / "wal").iterdir())
         assert names == [segment_name(1), segment_name(2)]
-        second = (path / "wal" / segment_name(2)).read_bytes()
-        assert len(second) == SEGMENT_BYTES
-        assert not any(second)
+        assert second.read_bytes() == prepared
 
     run(test)
 
 
-# -- a full disk --------------------------------------------------------------------------------
+HALF_MADE = {
+    "no byte": lambda whole: b"",
+    "not its length": lambda whole: bytes(5000),
+    "no header": lambda whole: bytes(SEGMENT_BYTES),
+    "half a header": lambda whole: whole[:20].ljust(SEGMENT_BYTES, b"\0"),
+}
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 1.5 MiB with nothing on it."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1536k", "tmpfs", folder],
-                             capture_output=True, text=True)
-    if mounted.returncode != 0:
-        pytest.skip(f"a file system cannot be mounted here: {mounted.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
-
-
-SMALL_SEGMENT_BYTES = 256 * 1024
-
-
-def fill(folder: Path) -> Path:
-    """Take all the room there is."""
-    filler = folder / "filler"
-    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
-        while True:
-            file.write(bytes(4096))
-    return filler
-
-
-def test_a_full_disk_is_foreseen_and_recovers_by_itself(small_disk):
+@pytest.mark.parametrize("half", HALF_MADE)
+def test_a_segment_that_was_only_half_made_is_made_whole(tmp_path, half):
     async def test(is_uvloop):
-        path = small_disk / str(is_uvloop)
-        rig = Rig(path, SMALL_SEGMENT_BYTES)
+        path = tmp_path / str(is_uvloop)
+        rig = Rig(path)
         rig.open()
-        await rig.until(lambda: 2 in rig.disk._fds)
-        filler = fill(small_disk)
-        while not rig.disk.full:
-            rig.append(bytes(1000))
-            await rig.settled()
-        reserve = SMALL_SEGMENT_BYTES // 2
-        assert reserve - 2000 < rig.disk.room_bytes() < reserve
-        assert rig.disk.status()["full"] is True
-        # What was accepted before, terms and votes still have room.
-        for _ in range(20):
-            rig.append(bytes(1000), hard(2, 1, vote=5))
-        await rig.settled()
-        rig.disk.retry_prepare()
-        await rig.until(lambda: rig.disk._preparing is None)
-        assert rig.disk.full, "there still is no room"
-        filler.unlink()
-        assert rig.disk.full, "nobody has looked yet"
-        rig.disk.retry_prepare()
-        await rig.until(lambda: not rig.disk.full)
+        await rig.begun()
+        rig.disk.close()
+        second = path / "wal" / segment_name(2)
+        prepared = second.read_bytes()
+        second.write_bytes(HALF_MADE[half](prepared))
+        rig = Rig(path)
+        assert len(rig.open().entries) == 1
+        assert second.read_bytes() == prepared
         for _ in range(300):
-            rig.append(bytes(1000))
+            rig.append()
         await rig.settled()
-        assert rig.failures == []
+        assert rig.disk._writer.segment_number > 1
         rig.disk.close()
-        rig = Rig(path, SMALL_SEGMENT_BYTES)
-        assert len(rig.open().entries) == rig.next_index - 1 > 600
-        rig.disk.close()
-        subprocess.run(["rm", "-r", path], check=True)
+        assert len(Rig(path).open().entries) == 301
 
     run(test)
 
 
-def test_what_no_room_is_left_for_waits_for_it_in_order(small_disk):
+def test_a_node_started_with_other_segments_goes_on(tmp_path):
     async def test(is_uvloop):
-        path = small_disk / str(is_uvloop)
-        rig = Rig(path, SMALL_SEGMENT_BYTES)
-        rig.open()
-        await rig.until(lambda: 2 in rig.disk._fds)
-        filler = fill(small_disk)
-        for _ in range(700):
-            rig.append(bytes(1000))
-        await rig.until(lambda: rig.disk._preparing is None and not rig.disk._pending)
-        assert rig.disk.full
-        reported = list(rig.durable)
-        assert 300 < len(reported) < 700
-        assert rig.disk.room_bytes() == 0
-        filler.unlink()
-        rig.disk.retry_prepare()
-        await rig.settled()
-        assert rig.durable == list(range(1, 701))
-        assert rig.failures == []
-        rig.disk.close()
-        subprocess.run(["rm", "-r", path], check=True)
-
-    run(test)
-
-
-def test_a_node_starts_and_reads_on_a_full_disk(small_disk):
-    async def test(is_uvloop):
-        path = small_disk / str(is_uvloop)
-        rig = Rig(path, SMALL_SEGMENT_BYTES)
-        rig.open()
-        await rig.until(lambda: 2 in rig.disk._fds)
-        filler = fill(small_disk)
-        while not rig.disk.full:
-            rig.append(bytes(1000))
+        path = tmp_path / str(is_uvloop)
+        count = 0
+        for segment_bytes in (SEGMENT_BYTES, 2 * SEGMENT_BYTES, SEGMENT_BYTES // 2):
+            rig = Rig(path, segment_bytes)
+            assert len(rig.open().entries) == count
+            await rig.until(lambda rig=rig: len(rig.disk._fds) == 2)
+            for _ in range(1000):
+                rig.append()
             await rig.settled()
-        rig.disk.close()
-        rig = Rig(path, SMALL_SEGMENT_BYTES)
-        assert len(rig.open().entries) > 100
-        await rig.until(lambda: rig.disk.full)
-        rig.append(b"a vote's worth")
-        await rig.settled()
-        rig.disk.close()
-        filler.unlink()
-        subprocess.run(["rm", "-r", path], check=True)
-
-    run(test)
-
-
-def test_a_disk_without_room_for_a_first_segment_is_one_sentence(small_disk):
-    async def test(_):
-        filler = fill(small_disk)
-        with pytest.raises(StartError, match=r"cannot be used: .*No space left on device"):
-            Rig(small_disk / "d", SMALL_SEGMENT_BYTES).open()
-        filler.unlink()
-        rig = Rig(small_disk / "d", SMALL_SEGMENT_BYTES)
-        assert rig.open().entries == []
-        rig.disk.close()
-        subprocess.run(["rm", "-r", small_disk / "d"], check=True)
+            count += 1000
+            rig.disk.close()
+            assert rig.failures == []
+        assert len(Rig(path).open().entries) == count
 
     run(test)
 
@@ -554,6 +519,7 @@ import asyncio, os, sys
 from pathlib import Path
 import uvloop
 from seafoam._core.message import ENTRY_COMMAND, Entry, HardState
+from seafoam._core.wire import Operation, encode_command
 from seafoam.disk import FileDisk
 
 async def main():
@@ -563,7 +529,8 @@ async def main():
     while True:
         for _ in range(7):
             index += 1
-            disk.append([Entry(index, 1, ENTRY_COMMAND, b"%d" % index * 50)], HardState(1, 9, 0),
+            data = encode_command([Operation.set(b"k", b"%d" % index * 50)])
+            disk.append([Entry(index, 1, ENTRY_COMMAND, data)], HardState(1, 9, 0),
                         lambda index=index: os.write(1, b"%d\\n" % index))
         await asyncio.sleep(0.0003)
 
@@ -587,5 +554,5 @@ def test_kill_9_loses_nothing_that_was_reported_durable(tmp_path):
         reported = max(int(said) for said in lines if said.endswith(b"\n"))
         recovered = reopened(path).entries
         assert len(recovered) >= reported > 0
-        assert [e.data for e in recovered] == [b"%d" % e.index * 50 for e in recovered]
+        assert [e.data for e in recovered] == [command(b"%d" % e.index * 50) for e in recovered]
     assert len(list((path / "wal").iterdir())) > 2

@@ -62,7 +62,7 @@ FOUNDING = bytes.fromhex(
 )
 MEMBERS = [(1, "127.0.0.1:3010"), (2, "[::1]:5010")]
 SEED = bytes(range(16))
-META = bytes.fromhex("534541464f414d4d 01000000 973c4fd7 efcdab8967452301 23d8b065")
+META = bytes.fromhex("534541464f414d4d 01000000 973c4fd7 efcdab8967452301 01000000 1ca72ecb")
 
 
 # -- commands -----------------------------------------------------------------------------------
@@ -224,19 +224,24 @@ def test_limits_of_a_founding_entry():
 
 
 def test_golden_meta():
-    assert encode_meta(0x0123456789ABCDEF) == META
-    assert decode_meta(META) == 0x0123456789ABCDEF
+    assert encode_meta(0x0123456789ABCDEF, begun=True) == META
+    assert decode_meta(META) == (0x0123456789ABCDEF, True)
 
 
-def test_meta_is_the_picture():
+@pytest.mark.parametrize("begun", [False, True])
+def test_meta_is_the_picture(begun):
     preamble = b"SEAFOAMM" + struct.pack("<I", 1)
-    node_id = struct.pack("<Q", 7)
-    assert encode_meta(7) == (
-        preamble
-        + struct.pack("<I", crc32c_portable(preamble))
-        + node_id
-        + struct.pack("<I", crc32c_portable(node_id))
-    )
+    body = struct.pack("<QI", 7, begun)
+    meta = (preamble + struct.pack("<I", crc32c_portable(preamble))
+            + body + struct.pack("<I", crc32c_portable(body)))
+    assert encode_meta(7, begun) == meta
+    assert decode_meta(meta) == (7, begun)
+
+
+def test_a_log_has_begun_or_not():
+    body = struct.pack("<QI", 7, 2)
+    with pytest.raises(DataDamaged):
+        decode_meta(META[:16] + body + struct.pack("<I", crc32c_portable(body)))
 
 
 def test_any_flip_in_meta_is_damage():

@@ -4,13 +4,30 @@ from __future__ import annotations
 
 import struct
 
-from seafoam._core.message import ENTRY_COMMAND, Entry, HardState
+from seafoam._core import limits
+from seafoam._core.message import ENTRY_COMMAND, ENTRY_EMPTY, Entry, HardState
 from seafoam._core.pack import crc32c_portable
-from seafoam._core.wal import Recovery, WalBatch, WalWriter, first_segment, recover
-from seafoam._core.wire import RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES
+from seafoam._core.wal import (
+    Recovery,
+    WalBatch,
+    WalWriter,
+    first_segment,
+    next_segment,
+    recover,
+)
+from seafoam._core.wire import (
+    RECORD_HEADER_BYTES,
+    SEGMENT_HEADER_BYTES,
+    Operation,
+    encode_command,
+)
 
 NODE_ID = 0xA1B2
 GENERATION = 0x5EAF0A3
+#: Version and count of a command's operations.
+COMMAND_HEAD_BYTES = 5
+#: What `command` adds to its text.
+COMMAND_BYTES = len(encode_command([Operation.set(b"k", b"1")])) - 1
 
 
 class MemoryLog:
@@ -18,19 +35,28 @@ class MemoryLog:
 
     def __init__(self, segment_bytes: int = 4096) -> None:
         self.segment_bytes = segment_bytes
-        self.segments = {1: bytearray(segment_bytes)}
-        header = first_segment(NODE_ID, GENERATION)
-        self.segments[1][: len(header)] = header
+        header = first_segment(NODE_ID, GENERATION, segment_bytes)
+        self.segments = {1: bytearray(header.ljust(segment_bytes, b"\0"))}
         self.writer = WalWriter(self.recover(), segment_bytes)
+
+    def prepare(self, number: int) -> None:
+        """Make a segment ready, as a disk does before it writes into it."""
+        if any(self.segments.get(number, b"")[:SEGMENT_HEADER_BYTES]):
+            return
+        self.prepare(number - 1)
+        before = bytes(self.segments[number - 1][:SEGMENT_HEADER_BYTES])
+        header = next_segment(before, self.segment_bytes)
+        self.segments[number] = bytearray(header.ljust(self.segment_bytes, b"\0"))
 
     def copy(self) -> dict[int, bytearray]:
         return {number: bytearray(data) for number, data in self.segments.items()}
 
     def write(self, batch: WalBatch, *, synced: bool = True) -> WalBatch:
         for number, offset, data in batch.writes:
-            segment = self.segments.setdefault(number, bytearray(self.segment_bytes))
+            self.prepare(number)
+            segment = self.segments[number]
             assert not any(segment[offset : offset + len(data)]), "a write over what is there"
-            assert offset + len(data) <= self.segment_bytes
+            assert offset + len(data) <= len(segment)
             segment[offset : offset + len(data)] = data
         if synced:
             self.writer.synced_to(batch.end)
@@ -53,12 +79,37 @@ class MemoryLog:
 
 
 def recover_from(segments: dict[int, bytearray], node_id: int = NODE_ID) -> Recovery:
-    return recover([(number, bytes(segments[number])) for number in sorted(segments)], node_id)
+    """What a disk would find in these; the files are as long as they are here."""
+    return recover([(number, bytes(data), len(data)) for number, data in sorted(segments.items())],
+                   node_id)
 
 
-def entry(index: int, term: int = 1, data: bytes | None = None) -> Entry:
-    return Entry(index, term, ENTRY_COMMAND, b"entry %d of %d" % (index, term)
-                 if data is None else data)
+def command(text: bytes) -> bytes:
+    """A command that says nothing but `text`; COMMAND_BYTES longer."""
+    return encode_command([Operation.set(b"k", text)])
+
+
+def command_of(length: int) -> bytes:
+    """A command of so many bytes, in as many operations as its values need."""
+    head_bytes = len(encode_command([Operation.set(b"k", b"1")])) - 1
+    each_bytes = head_bytes - COMMAND_HEAD_BYTES
+    operations = []
+    length -= COMMAND_HEAD_BYTES
+    while length > 0:
+        value_bytes = min(length - each_bytes, limits.VALUE_BYTES_MAX)
+        if 0 < length - each_bytes - value_bytes <= each_bytes:
+            value_bytes -= each_bytes  # the rest must hold an operation
+        operations.append(Operation.set(b"k", b"1" * value_bytes))
+        length -= each_bytes + value_bytes
+    return encode_command(operations)
+
+
+def entry(index: int, term: int = 1, text: bytes | None = None) -> Entry:
+    """A command that says `text`; without one (b""), a leader's empty entry."""
+    if text == b"":
+        return Entry(index, term, ENTRY_EMPTY, b"")
+    text = b"entry %d of %d" % (index, term) if text is None else text
+    return Entry(index, term, ENTRY_COMMAND, command(text))
 
 
 def entries(first: int, last: int, term: int = 1) -> list[Entry]:
@@ -79,14 +130,19 @@ def record(
 
 
 def segment_header(
-    number: int, *, generation: int = GENERATION, end: int = 0, version: int = 1,
+    number: int, *, generation: int = GENERATION, segment_bytes: int = 4096, version: int = 1,
     node_id: int = NODE_ID,
 ) -> bytes:
     """A segment's header, likewise."""
     preamble = b"SEAFOAML" + struct.pack("<I", version)
-    body = struct.pack("<QQIQ", number, node_id, generation, end)
+    body = struct.pack("<QQIQ", number, node_id, generation, segment_bytes)
     return (preamble + struct.pack("<I", crc32c_portable(preamble))
             + body + struct.pack("<I", crc32c_portable(body)))
+
+
+def segments_of(*segments: bytes, segment_bytes: int = 4096) -> list[tuple[int, bytes, int]]:
+    """What `recover` takes: these from number 1 on, each in a file of its whole length."""
+    return [(number, data, segment_bytes) for number, data in enumerate(segments, 1)]
 
 
 def record_offsets(data: bytes) -> list[int]:
@@ -96,3 +152,22 @@ def record_offsets(data: bytes) -> list[int]:
         payload_bytes = struct.unpack_from("<I", data, offsets[-1] + 4)[0]
         offsets.append(offsets[-1] + RECORD_HEADER_BYTES + payload_bytes)
     return offsets
+
+
+def torn_rotation():
+    """Entries 1 and 2, synced, and a batch over segments 1 to 4 that is not."""
+    log = MemoryLog(512)
+    log.append(entries(1, 2))
+    batch = log.append([entry(i, 1, b"x" * 86) for i in range(3, 12)], synced=False)
+    assert [number for number, _, _ in batch.writes] == [1, 2, 3, 4]
+    return log, record_offsets(bytes(log.segments[1]))
+
+
+def marked_log() -> MemoryLog:
+    """Some segments of batches, all of them synced and marked."""
+    log = MemoryLog(1024)
+    for first in range(1, 40, 3):
+        log.append(entries(first, first + 2), hard(1 + first // 9, first))
+    log.write(log.writer.idle_marker())
+    assert log.writer.segment_number >= 3
+    return log

@@ -6,22 +6,29 @@
 # The log is a row of segments, numbered from 1 without a gap; a record never spans two. A batch is
 # what one `append` returns. It begins with a marker: the position up to which everything was
 # synced when the batch was made. Then come entries, then the hard state, so that in a batch torn
-# anywhere no commit index covers an entry that is not there.
+# anywhere no commit index covers an entry that is not there. Where a record does not fit its
+# segment any more, a rotation record, for which there always is room, leads to the next.
 #
-#     segment 1                                       segment 2          segment 3
-#     +--------+--------+-------+-------+-----+-----+ +--------+-------+ +-----------+
-#     | header | marker | entry | entry | ... |  0  | | header | ...  0| | 0 0 0 ... |
-#     +--------+--------+-------+-------+-----+-----+ +--------+-------+ +-----------+
-#                                             ^ named by the next header    prepared
+#     segment 1                                            segment 2            segment 3
+#     +--------+--------+-------+-----+-------+----------+ +--------+-------+ +--------+---------+
+#     | header | marker | entry | ... | entry | rotation | | header | ...  0| | header | 0 0 ... |
+#     +--------+--------+-------+-----+-------+----------+ +--------+-------+ +--------+---------+
+#                                                  names -->                    prepared
+#
+# Whoever writes the batches makes a segment ready, its length and its header durable, before it
+# writes any of a batch that belongs there (wire.pxd has the steps). So of a segment that is behind
+# the log's end, a crash leaves nothing, zeros, half a header, or a whole header in a file of its
+# whole length: everything else is damage, and so is a segment that is named and not there.
 #
 # What recovery believes, in this order:
 #   W1  Records follow one another from the first segment's header on, each whole by its checksum
-#       and of its segment's generation. The first that is not is where the log ends, or goes on in
-#       the next segment where that one's header names just this place.
+#       and of its segment's generation. The first that is not is where the log ends; a rotation
+#       record is where it goes on in the next segment, which must be there.
 #   W2  Where a marker anywhere, also behind that end, names a later position, that position was
 #       synced: what is bad is damage, and nothing is recovered. Else it is a torn tail and is cut.
 #   W3  What was cut is overwritten with zeros, durably, before anything is written: a record
-#       behind the end could otherwise join on to new ones (`Recovery.stale` says where).
+#       behind the end could otherwise join on to new ones (`Recovery.stale` says where). Headers
+#       stay, as they are made before the records behind them.
 #   W4  A whole record that contradicts those before it (a gap in the indexes, a term that goes
 #       back, a second vote in a term, a committed entry replaced) is damage wherever it stands:
 #       tearing cannot make one.
@@ -46,6 +53,7 @@ cdef class Recovery:
     cdef readonly uint64_t segment_number   # where the next record belongs
     cdef readonly uint64_t offset
     cdef readonly uint32_t generation
+    cdef readonly uint64_t segment_bytes    # how long the file of segment_number is
     cdef readonly tuple marked              # the highest position that a marker of the log names
     cdef readonly tuple data_end            # (segment, offset) behind the last record but markers
     # (segment, begin, end): bytes behind the end that are not zero; W3 wants them zeroed.
@@ -61,7 +69,8 @@ cdef class WalWriter:
     cdef readonly uint64_t node_id
     cdef readonly uint64_t segment_number
     cdef readonly uint64_t offset
-    cdef readonly uint64_t segment_bytes
+    cdef readonly uint64_t segment_bytes    # of the segments that come
+    cdef uint64_t _end_offset               # where a rotation record goes at the latest
     cdef uint32_t _generation
     # positions: reported synced; named by the last marker; behind the last record but markers
     cdef tuple _synced
@@ -80,6 +89,7 @@ cdef class WalWriter:
     cpdef synced_to(self, tuple position)
 
     cdef int _put(self, list writes, Record* record) except -1
+    cdef int _add(self, Record* record) except -1
     cdef int _put_marker(self, list writes) except -1
     cdef int _rotate(self, list writes) except -1
     cdef int _flush(self, list writes) except -1

@@ -17,6 +17,7 @@ from seafoam._core.wire cimport (
     RECORD_HARD_STATE,
     RECORD_HEADER_BYTES,
     RECORD_MARKER,
+    RECORD_ROTATION,
     SEGMENT_HEADER_BYTES,
     Record,
     SegmentHeader,
@@ -59,6 +60,16 @@ cdef class Recovery:
         """(segment, offset) of the torn tail, or None where the log ends cleanly."""
         return (self.segment_number, self.offset) if self.stale else None
 
+    @property
+    def header(self):
+        """The header of the segment in which the log goes on."""
+        cdef SegmentHeader header
+        header.segment_number = self.segment_number
+        header.node_id = self.node_id
+        header.generation = self.generation
+        header.segment_bytes = self.segment_bytes
+        return _header_bytes(&header)
+
     def __repr__(self):
         return (f"Recovery(entries={len(self.entries)} hard_state={self.hard_state} "
                 f"end={self.segment_number}:{self.offset} torn={self.torn})")
@@ -72,15 +83,31 @@ cdef class WalBatch:
         return f"WalBatch({pieces} end={self.end[0]}:{self.end[1]})"
 
 
-def first_segment(uint64_t node_id, uint32_t generation):
-    """The bytes with which a new log begins; `generation` is drawn by the caller."""
-    cdef uint8_t data[SEGMENT_HEADER_BYTES]
+def first_segment(uint64_t node_id, uint32_t generation, uint64_t segment_bytes):
+    """The header with which a new log begins; `generation` is drawn by the caller."""
     cdef SegmentHeader header
     header.segment_number = FIRST_SEGMENT_NUMBER
     header.node_id = node_id
     header.generation = generation
-    header.previous_end_offset = 0
-    put_segment_header(data, &header)
+    header.segment_bytes = segment_bytes
+    return _header_bytes(&header)
+
+
+def next_segment(bytes header not None, uint64_t segment_bytes):
+    """The header of the segment behind the one that begins with `header`."""
+    cdef SegmentHeader next
+    cdef uint32_t version = 0
+    ensure(get_segment_header(<const uint8_t*><const char*>header, len(header), &next, &version)
+           == STATUS_OK, "a segment's header is needed to make the next")
+    next.segment_number += 1
+    next.generation = next_generation(next.generation, next.segment_number)
+    next.segment_bytes = segment_bytes
+    return _header_bytes(&next)
+
+
+cdef bytes _header_bytes(const SegmentHeader* header):
+    cdef uint8_t data[SEGMENT_HEADER_BYTES]
+    put_segment_header(data, header)
     return (<const char*>data)[:SEGMENT_HEADER_BYTES]
 
 
@@ -97,6 +124,7 @@ cdef class WalWriter:
         self.segment_number = recovery.segment_number
         self.offset = recovery.offset
         self.segment_bytes = segment_bytes
+        self._end_offset = recovery.segment_bytes - RECORD_HEADER_BYTES
         self._generation = recovery.generation
         self._synced = (recovery.segment_number, recovery.offset)
         self._marked = recovery.marked
@@ -105,6 +133,11 @@ cdef class WalWriter:
 
     def __dealloc__(self):
         buffer_free(&self._piece)
+
+    @property
+    def room_bytes(self):
+        """What of records still fits the segment that is being written."""
+        return self._end_offset - self.offset
 
     cpdef WalBatch append(self, list entries, HardState hard_state):
         """The bytes of a batch: a marker, the entries, the hard state where it is not None."""
@@ -172,10 +205,14 @@ cdef class WalWriter:
     cdef int _put(self, list writes, Record* record) except -1:
         cdef size_t record_bytes = RECORD_HEADER_BYTES + record.payload_bytes
         ensure(record_bytes <= WAL_RECORD_BYTES_MAX
-               and record_bytes <= self.segment_bytes - SEGMENT_HEADER_BYTES,
+               and record_bytes <= self.segment_bytes - SEGMENT_HEADER_BYTES - RECORD_HEADER_BYTES,
                f"a record of {record_bytes} bytes does not fit a segment")
-        if record_bytes > self.segment_bytes - self.offset:
+        if record_bytes > self._end_offset - self.offset:
             self._rotate(writes)
+        return self._add(record)
+
+    cdef int _add(self, Record* record) except -1:
+        cdef size_t record_bytes = RECORD_HEADER_BYTES + record.payload_bytes
         if buffer_reserve(&self._piece, record_bytes) != 0:
             raise MemoryError
         put_record(self._piece.data + self._piece.used_bytes, record, self._generation)
@@ -184,19 +221,19 @@ cdef class WalWriter:
         return 0
 
     cdef int _rotate(self, list writes) except -1:
-        cdef SegmentHeader header
+        cdef Record record
+        record.type = RECORD_ROTATION
+        record.kind = 0
+        record.index = self.segment_number + 1
+        record.term = SEGMENT_HEADER_BYTES
+        record.payload = NULL
+        record.payload_bytes = 0
+        self._add(&record)
         self._flush(writes)
-        header.previous_end_offset = self.offset
         self.segment_number += 1
         self._generation = next_generation(self._generation, self.segment_number)
-        header.segment_number = self.segment_number
-        header.node_id = self.node_id
-        header.generation = self._generation
-        if buffer_reserve(&self._piece, SEGMENT_HEADER_BYTES) != 0:
-            raise MemoryError
-        put_segment_header(self._piece.data, &header)
-        self._piece.used_bytes = SEGMENT_HEADER_BYTES
-        self._piece_offset = 0
+        self._end_offset = self.segment_bytes - RECORD_HEADER_BYTES
+        self._piece_offset = SEGMENT_HEADER_BYTES
         self.offset = SEGMENT_HEADER_BYTES
         return 0
 
@@ -222,14 +259,15 @@ cdef class WalWriter:
 def recover(segments, node_id):
     """What a log holds: a `Recovery`.
 
-    `segments` yields (number, bytes) in the order of numbers, one file at a time so that memory
-    holds no more than one; `node_id` is whose log it must be. Raises Damage, or StartError where
-    another version or another node wrote it.
+    `segments` yields (number, bytes, length of the file) in the order of numbers, one file at a
+    time so that memory holds no more than one; the bytes may end where no more were ever written.
+    `node_id` is whose log it must be. Raises Damage, or StartError where another version or
+    another node wrote it.
     """
     cdef _Reader reader = _Reader.__new__(_Reader)
     reader.node_id = node_id
-    for number, data in segments:
-        reader.feed(number, data)
+    for number, data, file_bytes in segments:
+        reader.feed(number, data, file_bytes)
     return reader.finish()
 
 
@@ -242,10 +280,11 @@ cdef class _Reader:
     cdef uint64_t term
     cdef uint64_t vote
     cdef uint64_t commit_index
-    # Where records end so far, and the generation there.
+    # Where records end so far, and what that segment's header says.
     cdef uint64_t segment_number
     cdef uint64_t offset
     cdef uint32_t generation
+    cdef uint64_t segment_bytes
     # The segment that must come next, and its generation.
     cdef uint64_t expected_number
     cdef uint32_t expected_generation
@@ -256,8 +295,8 @@ cdef class _Reader:
     cdef tuple data_end
     # Where something is bad or missing, should a marker say that it was whole; and why.
     cdef tuple suspect
-    # No later segment continues the log.
-    cdef bint is_over
+    # The log goes on in the next segment: that is the first, or a rotation record leads there.
+    cdef bint is_due
     cdef list stale
 
     def __cinit__(self):
@@ -266,69 +305,56 @@ cdef class _Reader:
         self.own_marked = (0, 0)
         self.data_end = (0, 0)
         self.expected_number = FIRST_SEGMENT_NUMBER
+        self.is_due = True
 
-    cdef int feed(self, uint64_t number, bytes data) except -1:
+    cdef int feed(self, uint64_t number, bytes data, uint64_t file_bytes) except -1:
         cdef const uint8_t* start = <const uint8_t*><const char*>data
-        cdef size_t size = len(data)
-        cdef bint goes_on
+        cdef SegmentHeader header
+        cdef bint has_header
         if number != self.expected_number:
             raise Damage(self.expected_number, 0,
                          f"there is no such segment; {segment_name(number)} stands in its place")
-        goes_on = not self.is_over and self._enter(number, start, size)
+        has_header = self._check_header(number, start, len(data), &header)
+        if has_header and file_bytes < header.segment_bytes:
+            raise Damage(number, file_bytes, f"the file ends here, and it had "
+                                             f"{header.segment_bytes} bytes when it was made")
         self.expected_number = number + 1
-        if goes_on:
-            self.stale.clear()  # what follows the end of a segment that was left means nothing
-            self.suspect = None
-            self._read(start, size)
+        if self.is_due:
+            self.is_due = False
+            self.segment_number = number
+            self.generation = header.generation
+            self.segment_bytes = header.segment_bytes
+            self.offset = SEGMENT_HEADER_BYTES
+            self._read(start, len(data))
         else:
-            if self.is_over:
-                self._refuse_stranger(number, start, size)
-            self.is_over = True
-            self._search(number, start, size, 0)
+            self._search(number, start, len(data), SEGMENT_HEADER_BYTES if has_header else 0)
         self.expected_generation = next_generation(self.expected_generation, number + 1)
         return 0
 
-    # Behind the end, a segment is blank or was begun under its own number: another's name means
-    # that files were exchanged, and what is missing before the end may be in here.
-    cdef int _refuse_stranger(self, uint64_t number, const uint8_t* start, size_t size) except -1:
-        cdef SegmentHeader header
+    # Whether a segment has its header; only one behind the log's end may be without. Another's
+    # name means that files were exchanged, and what is missing before the end may be in here.
+    cdef bint _check_header(self, uint64_t number, const uint8_t* start, size_t size,
+                            SegmentHeader* header) except -1:
         cdef uint32_t version = 0
-        if get_segment_header(start, size, &header, &version) != STATUS_OK:
-            return 0
-        if header.segment_number != number or header.node_id != self.node_id:
-            raise Damage(number, 0, f"it is {segment_name(header.segment_number)} "
-                                    f"of node {header.node_id:016x}, behind the log's end")
-        return 0
-
-    # Whether the log goes on in this segment.
-    cdef bint _enter(self, uint64_t number, const uint8_t* start, size_t size) except -1:
-        cdef SegmentHeader header
-        cdef uint32_t version = 0
-        cdef int status = get_segment_header(start, size, &header, &version)
-        cdef bint is_first = number == FIRST_SEGMENT_NUMBER
+        cdef int status = get_segment_header(start, size, header, &version)
         if status == STATUS_UNKNOWN_VERSION:
             raise StartError(f"{segment_name(number)} is of version {version}, "
                              f"which this Seafoam does not know")
         if status != STATUS_OK:
-            if is_first:
+            # Records are written only behind a header that is durable.
+            if self.is_due or (size > SEGMENT_HEADER_BYTES and not is_blank(
+                    start + SEGMENT_HEADER_BYTES, size - SEGMENT_HEADER_BYTES)):
                 raise Damage(number, 0, "its header is not whole")
-            if status == STATUS_DAMAGED and self.suspect is None:
-                self.suspect = (number, 0, "its header is not whole")
             return False
         if header.node_id != self.node_id:
             raise StartError(f"{segment_name(number)} belongs to node {header.node_id:016x}, "
                              f"this is node {self.node_id:016x}")
         if header.segment_number != number:
             raise Damage(number, 0, f"it is a copy of {segment_name(header.segment_number)}")
-        if is_first:
+        if number == FIRST_SEGMENT_NUMBER:
             self.expected_generation = header.generation
         if header.generation != self.expected_generation:
             raise Damage(number, 0, "it is not the continuation of the segment before it")
-        if header.previous_end_offset != self.offset:
-            return False
-        self.segment_number = number
-        self.generation = header.generation
-        self.offset = SEGMENT_HEADER_BYTES
         return True
 
     # Takes the records of a segment, from behind its header to the first that is not whole.
@@ -339,6 +365,9 @@ cdef class _Reader:
         while True:
             status = get_record(start + self.offset, size - self.offset, self.generation, &record)
             if status != STATUS_OK:
+                break
+            if record.type == RECORD_ROTATION:
+                self._take_rotation(&record)
                 break
             if record.type == RECORD_MARKER:
                 self._take_marker(&record)
@@ -358,6 +387,10 @@ cdef class _Reader:
                 f"kind {record.kind} at offset {self.offset}, which this Seafoam does not know")
         if status == STATUS_DAMAGED:
             self.suspect = (self.segment_number, self.offset, "a record is not whole")
+        if self.is_due:
+            return 0  # what follows the end of a segment that was left means nothing
+        if self.offset + RECORD_HEADER_BYTES > self.segment_bytes:
+            self._contradicts("the records leave no room for one that leads to the next segment")
         self._search(self.segment_number, start, size, self.offset)
         return 0
 
@@ -393,6 +426,14 @@ cdef class _Reader:
         self.commit_index = record.index
         return 0
 
+    cdef int _take_rotation(self, Record* record) except -1:
+        if record.index != self.segment_number + 1 or record.term != SEGMENT_HEADER_BYTES:
+            self._contradicts(f"a rotation leads to {segment_name(record.index)} at offset "
+                              f"{record.term}")
+        self.offset += record.record_bytes
+        self.is_due = True
+        return 0
+
     cdef int _take_marker(self, Record* record) except -1:
         if not self._mark(record, self.segment_number, self.offset):
             self._contradicts(f"a marker names {segment_name(record.index)} at offset "
@@ -420,7 +461,7 @@ cdef class _Reader:
         cdef Record record
         cdef size_t offset = begin
         cdef size_t end = size
-        if is_blank(start + begin, size - begin):
+        if begin >= size or is_blank(start + begin, size - begin):
             return 0
         while start[end - 1] == 0:
             end -= 1
@@ -436,8 +477,8 @@ cdef class _Reader:
 
     cdef Recovery finish(self):
         cdef Recovery recovery
-        if self.segment_number == 0:
-            raise Damage(FIRST_SEGMENT_NUMBER, 0, "there is no such segment")
+        if self.is_due:
+            raise Damage(self.expected_number, 0, "there is no such segment")
         if ((self.marked_number, self.marked_offset) > (self.segment_number, self.offset)):
             number, offset, reason = self.suspect or (
                 self.segment_number, self.offset, "records that were synced are not there")
@@ -452,6 +493,7 @@ cdef class _Reader:
         recovery.segment_number = self.segment_number
         recovery.offset = self.offset
         recovery.generation = self.generation
+        recovery.segment_bytes = self.segment_bytes
         recovery.marked = self.own_marked
         recovery.data_end = self.data_end
         recovery.stale = self.stale

@@ -18,15 +18,20 @@
 #
 # SEGMENT HEADER: the first 48 bytes of a log segment.
 #
-#    0          16        24        32           36    44           48
-#    +----------+---------+---------+------------+-----+------------+
-#    | preamble | segment | node id | generation | end | crc        |   crc over bytes 16-43
-#    +----------+---------+---------+------------+-----+------------+
+#    0          16        24        32           36              44    48
+#    +----------+---------+---------+------------+---------------+-----+
+#    | preamble | segment | node id | generation | segment bytes | crc |   crc over bytes 16-43
+#    +----------+---------+---------+------------+---------------+-----+
 #
-#   generation  stands in every record of the segment and is made from the one before it (the first
-#               is drawn at random when the directory is made), so that what an older file left in
-#               the same blocks, or a client wrote into a value, is never taken for a record.
-#   end         offset in the segment before this one at which its records ended; 0 in the first.
+#   generation     stands in every record of the segment and is made from the one before it (the
+#                  first is drawn at random when the directory is made), so that what an older file
+#                  left in the same blocks, or a client wrote into a value, is no record.
+#   segment bytes  how long the file is: it has that length, durably, before it has a header, and
+#                  a header before it has a record. A shorter file with a header was cut.
+#
+# A segment's life, each step durable before the next begins: no file; the whole length, zeros;
+# the header; then, together, the rotation record in the segment before that leads to it and the
+# first records behind the header.
 #
 # RECORD: 32 bytes and a payload. Zeros where a record would begin are the end of the records.
 #
@@ -41,13 +46,21 @@
 #    2 hard state  0          commit index    term     the vote, 8 bytes
 #    3 marker      0          segment number  offset   none; everything before (segment, offset)
 #                                                      was synced when this was written
+#    4 rotation    0          next segment    offset   none; the last record of its segment: the
+#                                                      records go on there, behind the header
 #
-# META: made once a data directory is whole.
+#   There is always room for a rotation record behind the others. The next segment's header is
+#   durable before it is written, so one that has none then was lost or cut, not torn.
 #
-#    0          16        24    28
-#    +----------+---------+-----+
-#    | preamble | node id | crc |   crc over bytes 16-23
-#    +----------+---------+-----+
+# META: made once a data directory is whole, and once more when its log has begun.
+#
+#    0          16        24      28    32
+#    +----------+---------+-------+-----+
+#    | preamble | node id | begun | crc |   crc over bytes 16-27
+#    +----------+---------+-------+-----+
+#
+#   begun  0 until the log's first entry or hard state is synced, then 1, before anybody is told:
+#          from then on a log without either has lost it.
 #
 # COMMAND: data of an entry of kind ENTRY_COMMAND. The record's CRC covers it.
 #
@@ -86,12 +99,13 @@ cpdef enum:
 
     SEGMENT_HEADER_BYTES = 48
     RECORD_HEADER_BYTES = 32
-    META_BYTES = 28
+    META_BYTES = 32
     HASH_SEED_BYTES = 16
 
     RECORD_ENTRY = 1
     RECORD_HARD_STATE = 2
     RECORD_MARKER = 3
+    RECORD_ROTATION = 4
 
     OPERATION_GET = 1
     OPERATION_SET = 2
@@ -111,7 +125,7 @@ cdef struct SegmentHeader:
     uint64_t segment_number
     uint64_t node_id
     uint32_t generation
-    uint64_t previous_end_offset
+    uint64_t segment_bytes
 
 cdef struct Record:
     uint32_t type
@@ -126,7 +140,8 @@ cdef struct Record:
 cdef uint32_t next_generation(uint32_t generation, uint64_t next_segment_number) noexcept nogil
 # `target` has room for SEGMENT_HEADER_BYTES.
 cdef void put_segment_header(uint8_t* target, const SegmentHeader* header) noexcept nogil
-# OK; NOT_FOUND: zeros, a prepared segment; DAMAGED; UNKNOWN_VERSION (version_out says which).
+# OK; NOT_FOUND: zeros, a file without a header yet; DAMAGED; UNKNOWN_VERSION (version_out says
+# which).
 cdef int get_segment_header(const uint8_t* data, size_t data_bytes, SegmentHeader* header,
                             uint32_t* version_out) noexcept nogil
 # `target` has room for RECORD_HEADER_BYTES + record.payload_bytes, whatever record.record_bytes.

@@ -85,7 +85,7 @@ cdef void put_segment_header(uint8_t* target, const SegmentHeader* header) noexc
     put_u64(target + 16, header.segment_number)
     put_u64(target + 24, header.node_id)
     put_u32(target + 32, header.generation)
-    put_u64(target + 36, header.previous_end_offset)
+    put_u64(target + 36, header.segment_bytes)
     put_u32(target + 44, crc32c_raw(0, target + 16, 28))
 
 
@@ -104,7 +104,7 @@ cdef int get_segment_header(const uint8_t* data, size_t data_bytes, SegmentHeade
     header.segment_number = get_u64(data + 16)
     header.node_id = get_u64(data + 24)
     header.generation = get_u32(data + 32)
-    header.previous_end_offset = get_u64(data + 36)
+    header.segment_bytes = get_u64(data + 36)
     return STATUS_OK
 
 
@@ -145,7 +145,7 @@ cdef int get_record(const uint8_t* data, size_t data_bytes, uint32_t generation,
         return STATUS_UNKNOWN_TYPE
     if record.type == RECORD_HARD_STATE:
         return STATUS_OK if record.kind == 0 and payload_bytes == VOTE_BYTES else STATUS_DAMAGED
-    if record.type == RECORD_MARKER:
+    if record.type == RECORD_MARKER or record.type == RECORD_ROTATION:
         return STATUS_OK if record.kind == 0 and payload_bytes == 0 else STATUS_DAMAGED
     return STATUS_UNKNOWN_TYPE
 
@@ -510,28 +510,30 @@ cdef str _text(const uint8_t* data, size_t data_bytes):
         raise DataDamaged(f"a founding entry is damaged: {error}") from None
 
 
-def encode_meta(uint64_t node_id):
+def encode_meta(uint64_t node_id, bint begun):
     """The bytes of META."""
     cdef uint8_t data[META_BYTES]
     _put_preamble(data, META_MAGIC, META_VERSION)
     put_u64(data + 16, node_id)
-    put_u32(data + 24, crc32c_raw(0, data + 16, 8))
+    put_u32(data + 24, begun)
+    put_u32(data + 28, crc32c_raw(0, data + 16, 12))
     return (<const char*>data)[:META_BYTES]
 
 
 def decode_meta(bytes data not None):
-    """The node id that META holds."""
+    """The node id that META holds, and whether the log has begun."""
     cdef const uint8_t* at = <const uint8_t*><const char*>data
     cdef uint32_t version = 0
     cdef int status = STATUS_DAMAGED
     if len(data) >= PREAMBLE_BYTES:
         status = _check_preamble(at, META_MAGIC, META_VERSION, &version)
     if status == STATUS_OK:
-        if len(data) != META_BYTES or crc32c_raw(0, at + 16, 8) != get_u32(at + 24):
+        if (len(data) != META_BYTES or crc32c_raw(0, at + 16, 12) != get_u32(at + 28)
+                or get_u32(at + 24) > 1):
             status = STATUS_DAMAGED
     if status != STATUS_OK:
         _raise_for(status, f"META (version {version})" if version else "META")
-    return get_u64(at + 16)
+    return get_u64(at + 16), get_u32(at + 24) == 1
 
 
 # The one place where this module's codes become exceptions.

@@ -17,6 +17,7 @@ __all__ = [
     "CapacityExceeded",
     "CasMismatch",
     "Code",
+    "ConfigurationRefused",
     "DataDamaged",
     "Detached",
     "DiskFailed",
@@ -115,6 +116,10 @@ class DiskFailed(SeafoamError):
 
 class CapacityExceeded(SeafoamError):
     """This machine cannot hold a committed entry. It cannot be skipped: the node must stop."""
+
+
+class ConfigurationRefused(SeafoamError):
+    """A membership that cannot be, or a change that may not be made to it; says which rule."""
 
 
 class InvariantBroken(SeafoamError):

@@ -44,7 +44,8 @@ def in_any_form(function, left, right, told):
     """The answer, which must not depend on how the same question is put."""
     answer = function(left, right, told)
     assert function(right, left, told) == answer, "the halves are equals"
-    assert function(tuple(left) * 2, sorted(right, reverse=True), told) == answer
+    first_again = sorted(left)[:1] * len(left)  # said often, it is still one voter
+    assert function([*left, *first_again], sorted(right, reverse=True), told) == answer
     if not right:
         assert function(left, left, told) == answer, "a majority joint with itself is itself"
     return answer

@@ -24,13 +24,14 @@ from collections.abc import Callable
 from functools import partial
 
 from seafoam._core import limits
+from seafoam._core.confchange import Configuration
 from seafoam._core.map import MapReader, MapWriter
 from seafoam._core.message import ENTRY_COMMAND, ENTRY_FOUNDING, Durable, Entry, HardState
 from seafoam._core.raft import ROLE_LEADER, ROLE_NAMES, Raft
 from seafoam._core.store import CommandResult, Store
 from seafoam._core.wal import Recovery
 from seafoam._core.wire import command_cost, decode_founding
-from seafoam.errors import Refusal, ensure
+from seafoam.errors import Refusal, StartError, ensure
 from seafoam.ports import Clock, Disk, Timer
 
 __all__ = ["Node"]
@@ -110,7 +111,8 @@ class Node:
         )
         self.reader: MapReader = self._writer.reader()
         self._store = Store(self._writer)
-        self._raft = Raft(disk.node_id, _founded(recovery), recovery.entries)
+        self._raft = Raft(
+            disk.node_id, _founded(recovery), recovery.entries, seed=disk.start_id)
         self._queued: deque[_Write] = deque()
         self._proposed: dict[int, _Write] = {}
         self._proposed_cost_bytes = 0
@@ -190,7 +192,7 @@ class Node:
     def status(self) -> dict[str, object]:
         """What `/status` says of the node; the doors add their own parts."""
         raft = self._raft
-        # The founding set is this node alone (`Raft.configure`), so every address is its own.
+        # The founding set is this node alone (`_founding_set`), so every address is its own.
         places = {
             member_id: {
                 "node_id": f"{member_id:016x}", "http": self.http_address, "peer": peer,
@@ -294,7 +296,7 @@ class Node:
             return
         self._raft.tick()
         self._request_turn()
-        self._clock.call_later(limits.HEARTBEAT_MS / 1000, self._tick)
+        self._clock.call_later(limits.TICK_MS / 1000, self._tick)
 
     def _watch_room(self) -> None:
         if self._is_over:
@@ -352,7 +354,7 @@ class Node:
     def _apply(self, entry: Entry) -> None:
         result = self._store.apply(entry)
         if entry.kind == ENTRY_FOUNDING:
-            self._raft.configure(entry.index, tuple(member_id for member_id, _ in self._members))
+            self._raft.configure(entry.index, self._founding_set(entry.index))
         self._raft.advance(entry.index)
         if self._state == STATE_STARTING and 0 < self._raft.read_floor_index <= entry.index:
             self._state = STATE_SERVING
@@ -362,6 +364,16 @@ class Node:
             self._proposed_cost_bytes -= write.cost_bytes
             self._proposed_bytes -= len(write.command)
             write.answer(result)
+
+    def _founding_set(self, index: int) -> Configuration:
+        """Who the founding entry says there is; this pump sends no messages, so it is alone."""
+        voters = tuple(member_id for member_id, _ in self._members)
+        if voters != (self._raft.node_id,):
+            raise StartError(
+                f"the log at index {index} founds a cluster of {len(voters)} nodes that is not "
+                f"this node alone; this version runs one node: start it on its own data directory"
+            )
+        return Configuration(voters)
 
     def _publish(self) -> None:
         """Show readers of the map where the node stands."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from doors import ManualClock, MemoryDisk, founding_entry, recovery_of
+from doors import NODE_ID, SEED, ManualClock, MemoryDisk, founding_entry, recovery_of
 from seafoam._core import limits
-from seafoam._core.message import ENTRY_COMMAND, Entry, HardState
-from seafoam._core.wire import Operation, encode_command
-from seafoam.errors import InvariantBroken, Refusal
+from seafoam._core.message import ENTRY_COMMAND, ENTRY_FOUNDING, Entry, HardState
+from seafoam._core.wire import Operation, encode_command, encode_founding
+from seafoam.errors import InvariantBroken, Refusal, StartError
 from seafoam.node import APPLY_SLICE_NS, Node
 
 QUOTA_BYTES = 64 * 1024 * 1024
@@ -231,6 +231,16 @@ def test_a_restart_replays_the_log_and_commits_the_old_tail_in_its_own_term():
 def test_a_founding_whose_commit_index_was_torn_off_is_founded(torn):
     rig = Rig(recovery=recovery_of(hard_state=torn)).start()
     assert rig.node.refuse_reads() is None and rig.node.status()["commit_index"] == 2
+
+
+def test_a_founding_set_of_more_than_this_node_is_refused_in_words():
+    members = [(NODE_ID, "127.0.0.1:3010"), (2, "127.0.0.1:5010"), (3, "127.0.0.1:6010")]
+    founding = Entry(1, 1, ENTRY_FOUNDING, encode_founding(0xC1, SEED, members))
+    rig = Rig(recovery=recovery_of([founding]))
+    rig.node.start()
+    rig.clock.advance(1)
+    assert len(rig.fatal) == 1 and isinstance(rig.fatal[0], StartError)
+    assert "founds a cluster of 3 nodes" in str(rig.fatal[0])
 
 
 def test_stopping_refuses_new_writes_and_answers_the_proposed_ones():

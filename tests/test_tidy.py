@@ -29,7 +29,7 @@ LAYERS: list[list[str]] = [
     ["_core.wire", "_core.log"],
     ["_core.map_layout", "_core.map_protocol", "_core.map_scan", "_core.map_reader",
      "_core.arena", "_core.map_writer", "_core.map", "_core.wal", "_core.quorum",
-     "_core.confchange"],
+     "_core.confchange", "_core.progress", "_core.reads", "_core.replication"],
     ["_core.raft", "_core.store", "_core.read_path"],
     ["ports", "openapi", "api_fields", "api", "node"],
     ["clock", "_core.disk_loop", "data_directory", "disk", "http_budget", "http_careful",

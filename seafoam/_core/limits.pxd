@@ -50,9 +50,23 @@ cpdef enum:
     # What a key costs beyond its own bytes and its value's, for the quota: an entry's header,
     # its share of a bucket and of size-class rounding, rounded up.
     ENTRY_OVERHEAD_BYTES = 48
+    # The Raft machine's unit of time: fine enough that a drawn timeout tells candidates apart.
+    TICK_MS = 10
     HEARTBEAT_MS = 50
     ELECTION_MS_MIN = 300
     ELECTION_MS_MAX = 600
+    # Entries of one append, with APPEND_ENTRY_BYTES for each beside its data: one frame between
+    # peers, behind which a heartbeat does not wait for long. One entry may be larger by itself.
+    APPEND_BYTES_MAX = 262144
+    APPEND_ENTRY_BYTES = 32
+    # What a leader sends one follower before it must hear from it: enough to keep a disk and a
+    # network busy for a round trip, and no more than a follower's memory bears.
+    IN_FLIGHT_APPENDS_MAX = 128
+    IN_FLIGHT_APPEND_BYTES_MAX = 16777216
+    # Applied entries kept in memory for followers that lag; older ones are read from the disk.
+    KEPT_LOG_BYTES_MAX = 16777216
+    # What an entry in memory takes beside its data.
+    KEPT_ENTRY_BYTES = 128
     # One file of the write-ahead log.
     WAL_SEGMENT_BYTES = 67108864
     # The largest record: a full batch body in its binary form and its framing.

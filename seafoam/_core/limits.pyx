@@ -18,6 +18,10 @@ _require(WAL_RECORD_BYTES_MAX * 2 < WAL_SEGMENT_BYTES, "a record must fit a fres
 _require(VALUE_BYTES_MAX * 2 <= COMPARED_BYTES_MAX, "a cas by itself must never be refused for it")
 _require(ANSWER_BYTES_MAX < IN_FLIGHT_BYTES_MAX, "one answer must fit the process's budget")
 _require(WAL_RECORD_BYTES_MAX < PROPOSALS_BYTES_MAX, "the largest write must be admissible")
+_require(HEARTBEAT_MS % TICK_MS == 0 and ELECTION_MS_MIN % TICK_MS == 0
+         and ELECTION_MS_MAX % TICK_MS == 0, "what the machine counts is whole ticks")
+_require(ELECTION_MS_MAX >= ELECTION_MS_MIN + 10 * TICK_MS, "candidates must draw apart")
+_require(APPEND_BYTES_MAX <= IN_FLIGHT_APPEND_BYTES_MAX, "one append must fit the window")
 _require(ELECTION_MS_MIN >= 5 * HEARTBEAT_MS, "a few lost heartbeats must not start an election")
 _require(SCAN_LIMIT_DEFAULT <= SCAN_LIMIT_MAX, "the default page must be allowed")
 _require(TIMEOUT_MS_MIN <= TIMEOUT_MS_DEFAULT <= TIMEOUT_MS_MAX, "the default must be allowed")

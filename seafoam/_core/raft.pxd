@@ -1,35 +1,61 @@
 # The Raft machine: what a node must do next, from what has happened to it. No I/O, no clock.
 #
-# Owns term, vote, role and the log. Must never ask for an answer to leave before what it rests on
-# is on disk, never commit by its own disk's word what an earlier term wrote, never change role
-# but through become_*.
+# Owns term, vote, role, the log, and what a leader knows of the others. Must never ask for an answer
+# to leave before what it rests on is on disk, never commit by its own disk's word what an earlier
+# term wrote, never change role but through become_*.
 #
 # The pump around it (seafoam/node.py) runs this cycle:
 #
-#   propose, tick, durable    tell the machine what happened
-#   has_ready, ready          ask what to do: write these, apply those (message.pxd)
-#   advance                   tell it how far apply has come
+#   step, tick, propose, read_index, transfer_to      tell the machine what happened
+#   durable, fetched                                  ... and what became of a Ready
+#   has_ready, ready                                  ask what to do; the order is in message.pxd
+#   configure, advance                                tell it how far apply has come
+#
+#                  election timeout         a majority would         own vote durable,
+#                  passed, may campaign     vote for it              a majority's votes
+#      follower ---------------------> pre-candidate ----> candidate ------------------> leader
+#         ^  ^---- lost, or a leader is heard ----'------------'                            |
+#         '---- a later term; no majority was heard of for an election timeout; removed ---'
 #
 # Invariants:
-#   I1  A candidate counts its own vote only once the disk has reported it (`durable`).
-#   I2  A leader counts itself towards the commit index only up to what its disk has reported.
+#   I1  A candidate asks for votes, and counts its own, only once its disk has reported that term:
+#       a node that forgot asking could ask again with a shorter log, and count the old answers.
+#   I2  A leader counts itself towards the commit index only up to what its disk has reported; a
+#       follower acknowledges only that.
 #   I3  Only an entry of the leader's own term moves the commit index; earlier ones follow along.
-#   I4  A report issued in another term than the present one changes nothing: the new term's own
-#       record was written behind it, and the report for that covers it.
-#   I5  Nobody campaigns before the configuration it would campaign in is applied.
+#   I4  A report issued in another term than the present one says nothing about entries: the new
+#       term's own record was written behind them, and the report for that covers them. Of a
+#       commit index it does: a record of one is true for ever.
+#   I5  Nobody campaigns before the configuration it would campaign in is applied: not below what
+#       was known committed at its start, not with a committed configuration it has not applied,
+#       not unless it votes in the one that is. Everybody votes, whatever it believes it is.
+#   I6  A configuration is in force from when it is applied, and applied only when a record of a
+#       commit index that covers it is synced. One is under way at a time.
+#   I7  A read is served by a round that began after it was asked for, in a term of which an entry
+#       is committed.
+#   I8  While it hears from a leader, nobody helps another to become one, unless that leader said so.
 #
-# The configuration is the founding set as `configure` gives it: one voter, this node. A founding
-# set of more is refused, for there is nobody to exchange messages with yet.
+# Departures from the dissertation: a vote is asked for after the asker's own sync (I1), and a
+# configuration takes effect when it is applied, not when it is appended (I6).
+#
+# A message that comes late, twice or out of order does no harm and is mostly passed over. One that
+# no correct sequence can explain (a committed entry contradicted, two leaders in one term, an
+# acknowledgement of what was never sent or is gone) raises InvariantBroken, which ends the process.
 
 from libc.stdint cimport uint64_t
 
+from seafoam._core.confchange cimport Configuration
 from seafoam._core.log cimport RaftLog
-from seafoam._core.message cimport Durable, HardState, Ready
+from seafoam._core.message cimport Durable, HardState, Message, Ready
+from seafoam._core.progress cimport Progress
+from seafoam._core.reads cimport ReadRounds
+from seafoam._core.replication cimport Replication
 
 cpdef enum:
     ROLE_FOLLOWER = 0
-    ROLE_CANDIDATE = 1
-    ROLE_LEADER = 2
+    ROLE_PRE_CANDIDATE = 1
+    ROLE_CANDIDATE = 2
+    ROLE_LEADER = 3
 
 cdef class Raft:
     cdef readonly uint64_t node_id
@@ -38,25 +64,85 @@ cdef class Raft:
     cdef readonly uint64_t term
     cdef readonly uint64_t vote                 # 0: none in this term
     cdef HardState _written                     # as last handed to the disk
-    # volatile
+    cdef uint64_t _issued_number                # of the last report handed out
+    cdef uint64_t _reported_number              # of the last report that came back
+    # membership
+    cdef readonly Configuration configuration   # None before the founding set is applied
+    cdef readonly uint64_t configured_index     # entry whose configuration is in force; 0: none
+    cdef uint64_t _start_commit_index           # known committed at the start
+    cdef uint64_t _kept_bytes_max
+    # role
     cdef readonly int role
     cdef readonly uint64_t leader_id            # 0: not known
-    cdef bint _is_lone_voter                    # the applied configuration is this node alone
-    cdef uint64_t _configured_index             # entry whose configuration is in force; 0: none
+    cdef dict _votes                            # candidates: id -> whether granted
+    # time, in ticks
+    cdef readonly uint64_t now_ticks
+    cdef uint64_t _timer_tick                   # the election timer runs since then
+    cdef uint64_t _timeout_ticks                # ... and for this long, drawn by luck
+    cdef uint64_t _luck
+    # leader
+    cdef Replication _replication               # None for others
+    cdef uint64_t _heartbeat_tick
+    cdef uint64_t _transfer_id                  # whom leadership is being handed to; 0: nobody
+    cdef uint64_t _transfer_tick
+    # reads
+    cdef ReadRounds _reads
+    # Moves whenever reads that were asked for here and not answered may never be: the term or the
+    # leader changed. Whoever waits for one asks again then (and by a timer: messages get lost).
+    cdef readonly uint64_t reads_lost
     # The index that must be applied before reads are served: the first entry of this leader's
     # own term (ReadIndex of a cluster of one); 0 while not leader.
     cdef readonly uint64_t read_floor_index
+    # what the next Ready takes out
+    cdef list _messages
+    cdef list _messages_after_durable
+    cdef list _read_readies
+    cdef list _fetches
 
-    cdef bint _hard_state_moved(self)
-
-    cpdef configure(self, uint64_t index, tuple voters)
-    cpdef uint64_t propose(self, int kind, bytes data) except 0
+    # what has happened
+    cpdef step(self, Message message)
     cpdef tick(self)
+    cpdef uint64_t propose(self, int kind, bytes data) except 0
+    cpdef read_index(self, uint64_t context)
+    cpdef transfer_to(self, uint64_t node_id)
     cpdef durable(self, Durable report)
+    cpdef fetched(self, list entries)
+    cpdef configure(self, uint64_t index, Configuration configuration)
+    cpdef advance(self, uint64_t applied_index)
+    # what to do
     cpdef bint has_ready(self)
     cpdef Ready ready(self, size_t entry_count)
-    cpdef advance(self, uint64_t applied_index)
+    # look
+    cpdef Progress progress_of(self, uint64_t node_id)
 
-    cdef become_follower(self, uint64_t term)
+    # roles
+    cdef become_follower(self, uint64_t term, uint64_t leader_id)
+    cdef become_pre_candidate(self)
     cdef become_candidate(self)
     cdef become_leader(self)
+    cdef _lead_by(self, uint64_t leader_id)
+    cdef _restart_timer(self)
+    # messages
+    cdef Message _message(self, int kind, uint64_t to_id)
+    cdef bint _adopt_term(self, Message message) except -1
+    cdef _correct(self, Message message)
+    # elections
+    cdef bint _may_campaign(self) except -1
+    cdef bint _hears_leader(self)
+    cdef bint _is_up_to_date(self, Message message)
+    cdef _campaign(self)
+    cdef _stand(self, uint64_t context)
+    cdef _count_votes(self)
+    # leading
+    cdef _tick_leader(self)
+    cdef _send_heartbeats(self)
+    cdef _advance_commit(self)
+    cdef _hand_over(self, Progress progress)
+    # reads
+    cdef _begin_round(self)
+    cdef _finish_round(self)
+    # following
+    cdef _follow(self, uint64_t leader_id)
+    cdef _reject_append(self, Message message)
+    # writing
+    cdef bint _hard_state_is_due(self)

@@ -237,7 +237,7 @@ def test_a_founding_set_of_more_than_this_node_is_refused_in_words():
     members = [(NODE_ID, "127.0.0.1:3010"), (2, "127.0.0.1:5010"), (3, "127.0.0.1:6010")]
     founding = Entry(1, 1, ENTRY_FOUNDING, encode_founding(0xC1, SEED, members))
     rig = Rig(recovery=recovery_of([founding]))
-    rig.node.start()
+    rig.node.start(lambda: None)
     rig.clock.advance(1)
     assert len(rig.fatal) == 1 and isinstance(rig.fatal[0], StartError)
     assert "founds a cluster of 3 nodes" in str(rig.fatal[0])

@@ -3,7 +3,14 @@
 import pytest
 
 from seafoam._core.confchange import Configuration
-from seafoam._core.message import ENTRY_COMMAND, ENTRY_EMPTY, ENTRY_FOUNDING, Durable, Entry, HardState
+from seafoam._core.message import (
+    ENTRY_COMMAND,
+    ENTRY_EMPTY,
+    ENTRY_FOUNDING,
+    Durable,
+    Entry,
+    HardState,
+)
 from seafoam._core.raft import ROLE_CANDIDATE, ROLE_FOLLOWER, ROLE_LEADER, Raft
 from seafoam.errors import InvariantBroken
 

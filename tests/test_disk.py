@@ -78,16 +78,26 @@ def test_a_node_keeps_its_id_and_changes_its_start_id(tmp_path):
 
 
 def test_appends_share_a_sync(tmp_path):
+    # Who is queued before the batch of the first, large one has ended shares that batch or the
+    # next. How many are is luck, which another try may have; what follows for them is not.
     async def test(is_uvloop):
-        rig = Rig(tmp_path / str(is_uvloop), segment_bytes=1 << 25)
-        rig.open()
-        rig.append(b"1" * (1 << 20))  # keeps the disk busy while the others queue up
-        for _ in range(300):
-            rig.append()
-        await rig.settled()
-        assert rig.durable == list(range(1, 302))
-        assert rig.disk.counters().syncs_count < 100
-        rig.disk.close()
+        for attempt in range(100):
+            rig = Rig(tmp_path / f"{is_uvloop}-{attempt}", segment_bytes=1 << 25)
+            rig.open()
+            before, in_time_count = rig.disk.counters().batches_count, 0
+            rig.append(b"1" * (1 << 20))
+            for at in range(300):
+                rig.append()
+                if rig.disk.counters().batches_count == before:
+                    in_time_count = at + 1
+            await rig.settled()
+            # One more for a marker, should the disk have been idle for a moment already.
+            assert rig.disk.counters().batches_count - before <= 3 + 300 - in_time_count
+            assert rig.durable == list(range(1, 302))
+            rig.disk.close()
+            if in_time_count >= 5:
+                return
+        pytest.fail("the disk was never busy")
 
     run(test)
 

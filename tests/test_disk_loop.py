@@ -19,6 +19,7 @@ from seafoam.errors import DiskFailed
 ROOT = Path(__file__).resolve().parent.parent
 #: What waits longer than this in a test waits for ever.
 PATIENCE_SECONDS = 30
+TRIES_COUNT = 100
 
 
 @pytest.fixture
@@ -75,18 +76,28 @@ def test_looking_while_it_writes(loop, files):
     wait_for(loop, 1000)
 
 
-def test_everything_queued_while_it_writes_shares_one_sync(loop, files):
-    # The first takes tens of milliseconds, queueing the others tens of microseconds.
-    loop.submit([(files[0], 0, bytes(48 << 20))])
-    for n in range(200):
-        loop.submit([(files[1], 10 * n, b"0123456789")])
-    wait_for(loop, 201)
-    counters = loop.counters()
-    assert counters.writes_count == 201
-    assert counters.written_bytes == (48 << 20) + 2000
-    assert counters.batches_count < 50
-    assert counters.syncs_count <= counters.batches_count + 1
-    assert counters.total_sync_ns >= counters.longest_sync_ns >= counters.last_sync_ns > 0
+def test_everything_queued_while_it_writes_shares_one_sync(files):
+    # How many find the first write still under way is luck, so it is tried again where they are
+    # few. What follows for those is not: who was queued before the first batch ended is in that
+    # one or the second, whenever the thread came to look.
+    for _ in range(TRIES_COUNT):
+        loop, in_time_count = DiskLoop(), 0
+        loop.submit([(files[0], 0, bytes(16 << 20))])
+        for n in range(200):
+            loop.submit([(files[1], 10 * n, b"0123456789")])
+            if loop.counters().batches_count == 0:
+                in_time_count = n + 1
+        wait_for(loop, 201)
+        loop.stop()
+        counters = loop.counters()
+        assert counters.writes_count == 201
+        assert counters.written_bytes == (16 << 20) + 2000
+        assert counters.batches_count <= 2 + 200 - in_time_count
+        assert counters.syncs_count <= counters.batches_count + 1
+        assert counters.total_sync_ns >= counters.longest_sync_ns >= counters.last_sync_ns > 0
+        if in_time_count >= 10:
+            return
+    pytest.fail("the disk was never busy")
 
 
 def test_each_file_of_a_batch_is_synced_once(loop, files):

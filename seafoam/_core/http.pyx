@@ -109,38 +109,35 @@ cdef inline bint begins_with(const uint8_t* at, size_t left_bytes, const char* l
     return different == 0
 
 
+cdef inline bint is_name(const uint8_t* at, size_t left_bytes, const char* lower,
+                         size_t lower_bytes, size_t* name_bytes) noexcept nogil:
+    name_bytes[0] = lower_bytes
+    return begins_with(at, left_bytes, lower, lower_bytes)
+
+
 cdef inline int name_header(const uint8_t* at, size_t left_bytes,
                             size_t* name_bytes) noexcept nogil:
     """The kind of the header that begins at `at`; name_bytes includes its colon."""
     cdef uint8_t first = at[0] | 0x20
     if first == c"h":
-        name_bytes[0] = 5
-        if begins_with(at, left_bytes, b"host:", 5):
+        if is_name(at, left_bytes, b"host:", 5, name_bytes):
             return HEADER_HOST
     elif first == c"c":
-        name_bytes[0] = 15
-        if begins_with(at, left_bytes, b"content-length:", 15):
+        if is_name(at, left_bytes, b"content-length:", 15, name_bytes):
             return HEADER_CONTENT_LENGTH
-        name_bytes[0] = 13
-        if begins_with(at, left_bytes, b"content-type:", 13):
+        if is_name(at, left_bytes, b"content-type:", 13, name_bytes):
             return HEADER_HARMLESS
-        name_bytes[0] = 11
-        if begins_with(at, left_bytes, b"connection:", 11):
+        if is_name(at, left_bytes, b"connection:", 11, name_bytes):
             return HEADER_CONNECTION
-        name_bytes[0] = 14
-        if begins_with(at, left_bytes, b"cache-control:", 14):
+        if is_name(at, left_bytes, b"cache-control:", 14, name_bytes):
             return HEADER_HARMLESS
     elif first == c"a":
-        name_bytes[0] = 7
-        if begins_with(at, left_bytes, b"accept:", 7):
-            return HEADER_HARMLESS
-        name_bytes[0] = 16
-        if (begins_with(at, left_bytes, b"accept-encoding:", 16)
-                or begins_with(at, left_bytes, b"accept-language:", 16)):
+        if (is_name(at, left_bytes, b"accept:", 7, name_bytes)
+                or is_name(at, left_bytes, b"accept-encoding:", 16, name_bytes)
+                or is_name(at, left_bytes, b"accept-language:", 16, name_bytes)):
             return HEADER_HARMLESS
     elif first == c"u":
-        name_bytes[0] = 11
-        if begins_with(at, left_bytes, b"user-agent:", 11):
+        if is_name(at, left_bytes, b"user-agent:", 11, name_bytes):
             return HEADER_HARMLESS
     else:
         return name_rare_header(at, left_bytes, name_bytes)
@@ -150,17 +147,10 @@ cdef inline int name_header(const uint8_t* at, size_t left_bytes,
 cdef int name_rare_header(const uint8_t* at, size_t left_bytes,
                           size_t* name_bytes) noexcept nogil:
     """What tracing libraries and the fetch of JavaScript servers add."""
-    name_bytes[0] = 12
-    if begins_with(at, left_bytes, b"traceparent:", 12):
-        return HEADER_HARMLESS
-    name_bytes[0] = 11
-    if begins_with(at, left_bytes, b"tracestate:", 11):
-        return HEADER_HARMLESS
-    name_bytes[0] = 13
-    if begins_with(at, left_bytes, b"x-request-id:", 13):
-        return HEADER_HARMLESS
-    name_bytes[0] = 15
-    if begins_with(at, left_bytes, b"sec-fetch-mode:", 15):
+    if (is_name(at, left_bytes, b"traceparent:", 12, name_bytes)
+            or is_name(at, left_bytes, b"tracestate:", 11, name_bytes)
+            or is_name(at, left_bytes, b"x-request-id:", 13, name_bytes)
+            or is_name(at, left_bytes, b"sec-fetch-mode:", 15, name_bytes)):
         return HEADER_HARMLESS
     return HEADER_UNKNOWN
 

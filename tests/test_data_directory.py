@@ -12,10 +12,10 @@ import pytest
 
 from seafoam import data_directory
 from seafoam._core.wal import segment_name
-from seafoam._core.wire import META_BYTES, encode_meta
+from seafoam._core.wire import META_BYTES, RECORD_ENTRY, SEGMENT_HEADER_BYTES, encode_meta
 from seafoam.data_directory import DataDirectory
 from seafoam.errors import DataDamaged, StartError
-from wal_log import segment_header
+from wal_log import command, record, segment_header
 
 ROOT = Path(__file__).resolve().parent.parent
 SEGMENT_BYTES = 16 * 1024
@@ -207,6 +207,18 @@ def test_another_version_is_refused_by_its_number(tmp_path):
     segment.write_bytes(segment_header(1, version=2) + bytes(100))
     sentence = refusal(path)
     assert f"{segment_name(1)} is of version 2, which this Seafoam does not know" in sentence
+
+
+def test_a_command_of_a_later_version_is_refused_at_the_start(tmp_path):
+    path = tmp_path / "d"
+    generation = use(path).generation
+    later = b"\2" + command(b"1")[1:]
+    with (path / "wal" / segment_name(1)).open("r+b") as segment:
+        segment.seek(SEGMENT_HEADER_BYTES)
+        segment.write(record(RECORD_ENTRY, 1, 1, later, kind=1, generation=generation))
+    sentence = refusal(path)
+    assert f"{segment_name(1)} holds in entry 1 a version or an operation at offset 48" in sentence
+    assert "a later one wrote it" in sentence
 
 
 def test_system_errors_are_left_to_the_caller(tmp_path):

@@ -10,7 +10,7 @@ import struct
 import pytest
 
 from seafoam._core import limits
-from seafoam._core.message import ENTRY_COMMAND, ENTRY_EMPTY, ENTRY_FOUNDING, Entry, HardState
+from seafoam._core.message import ENTRY_COMMAND, ENTRY_EMPTY, Entry, HardState
 from seafoam._core.wal import (
     Damage,
     WalWriter,
@@ -294,7 +294,7 @@ FILLERS = {
 def test_a_tail_torn_at_any_byte_is_cut_to_whole_records(filler):
     log = MemoryLog(1024)
     log.append(entries(1, 3), hard(1, 2))
-    batch = log.append([*entries(4, 6), Entry(7, 1, ENTRY_FOUNDING, b"")], synced=False)
+    batch = log.append([*entries(4, 6), Entry(7, 1, ENTRY_EMPTY, b"")], synced=False)
     ((_, offset, data),) = batch.writes
     for length in range(len(data)):
         segments = log.copy()

@@ -9,24 +9,21 @@ import struct
 
 import pytest
 
-from seafoam._core.wal import (
-    Damage,
-    WalWriter,
-    recover,
-    segment_name,
-)
+from seafoam._core.wal import Damage, WalWriter, recover, segment_name
 from seafoam._core.wire import (
     RECORD_ENTRY,
     RECORD_HARD_STATE,
     RECORD_MARKER,
     RECORD_ROTATION,
     SEGMENT_HEADER_BYTES,
+    encode_founding,
 )
 from seafoam.errors import DataDamaged, InvariantBroken, StartError
 from wal_log import (
     GENERATION,
     NODE_ID,
     MemoryLog,
+    command,
     command_of,
     entries,
     entry,
@@ -187,6 +184,16 @@ def test_a_copied_or_foreign_segment_is_refused():
 # -- what a later version may write -------------------------------------------------------------
 
 
+FOUNDING = encode_founding(5, bytes(16), [(NODE_ID, "127.0.0.1:3010")])
+
+
+def command_record(at: int, value: int) -> bytes:
+    """A whole record of a command with another byte in one place."""
+    data = bytearray(command(b"1"))
+    data[at] = value
+    return record(RECORD_ENTRY, 1, 1, bytes(data), kind=1)
+
+
 def test_another_version_and_unknown_types_are_refused_by_name():
     header = segment_header(1)
     for data, words in (
@@ -194,14 +201,19 @@ def test_another_version_and_unknown_types_are_refused_by_name():
         (header + record(9, 1, 1, b"?"), "type 9 and kind 0 at offset 48"),
         (header + record(0, 1, 1, b"?"), "type 0 and kind 0"),
         (header + record(RECORD_ENTRY, 1, 1, b"?", kind=8), "type 1 and kind 8"),
+        (header + command_record(0, 2), "in entry 1 a version or an operation at offset 48"),
+        (header + command_record(5, 5), "in entry 1 a version or an operation at offset 48"),
+        (header + command_record(6, 8), "in entry 1 a version or an operation at offset 48"),
+        (header + record(RECORD_ENTRY, 1, 1, b"\2" + FOUNDING[1:], kind=2), "in entry 1 a"),
     ):
         with pytest.raises(StartError, match=words) as caught:
             recover(segments_of(data + bytes(100)), NODE_ID)
         assert not isinstance(caught.value, DataDamaged)
         assert segment_name(1) in str(caught.value)
+        assert "\n" not in str(caught.value)
 
 
-ONE_ENTRY = record(RECORD_ENTRY, 1, 3, b"", kind=1)
+ONE_ENTRY = record(RECORD_ENTRY, 1, 3)
 
 
 def state(term, commit_index, vote=0):
@@ -211,9 +223,9 @@ def state(term, commit_index, vote=0):
 @pytest.mark.parametrize(
     ("records", "words"),
     [
-        (record(RECORD_ENTRY, 2, 1, kind=1), "entry 2 cannot follow entry 0"),
-        (record(RECORD_ENTRY, 0, 1, kind=1), "entry 0 cannot follow"),
-        (ONE_ENTRY + record(RECORD_ENTRY, 2, 2, kind=1), "of term 2, the one before it of term 3"),
+        (record(RECORD_ENTRY, 2, 1), "entry 2 cannot follow entry 0"),
+        (record(RECORD_ENTRY, 0, 1), "entry 0 cannot follow"),
+        (ONE_ENTRY + record(RECORD_ENTRY, 2, 2), "of term 2, the one before it of term 3"),
         (ONE_ENTRY + state(3, 1) + ONE_ENTRY, "entry 1 is committed"),
         (ONE_ENTRY + state(3, 2), "entry 2 is committed, but the log ends at entry 1"),
         (ONE_ENTRY + state(4, 1) + state(3, 1), "go back"),
@@ -221,6 +233,11 @@ def state(term, commit_index, vote=0):
         (state(4, 0, vote=1) + state(4, 0, vote=2), "the vote of term 4 changes"),
         (record(RECORD_MARKER, 1, 49), "had not been written yet"),
         (record(RECORD_MARKER, 2, 48), "had not been written yet"),
+        (record(RECORD_ENTRY, 1, 1, b"?"), "the data of entry 1 are not"),
+        (command_record(1, 2), "the data of entry 1 are not"),
+        (command_record(9, 0), "the data of entry 1 are not"),
+        (record(RECORD_ENTRY, 1, 1, FOUNDING[:-1], kind=2), "the data of entry 1 are not"),
+        (record(RECORD_ENTRY, 1, 1, FOUNDING[:-1] + b"\xff", kind=2), "the data of entry 1 are"),
         (record(RECORD_ROTATION, 3, 48), f"leads to {segment_name(3)} at offset 48"),
         (record(RECORD_ROTATION, 2, 49), f"leads to {segment_name(2)} at offset 49"),
         (record(RECORD_ENTRY, 1, 1, command_of(4096 - 48 - 63), kind=1), "leave no room"),
@@ -249,7 +266,7 @@ def test_a_record_of_another_shape_is_not_whole(odd):
 
 def test_a_record_that_ends_behind_its_segment_is_not_whole():
     # Python ends each bytes object with a zero: a decoder that looked there would find it whole.
-    whole = record(RECORD_ENTRY, 1, 1, b"x\0", kind=1)
+    whole = record(RECORD_ENTRY, 1, 1, command(b"x\0"), kind=1)
     assert len(recover(segments_of(segment_header(1) + whole), NODE_ID).entries) == 1
     assert recover(segments_of(segment_header(1) + whole[:-1]), NODE_ID).entries == []
 

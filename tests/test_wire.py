@@ -154,6 +154,7 @@ SINGLE_SET = encode_command([Operation.set(b"k", b"1")])
         (with_byte(COMMAND, 0, 2), StartError, "version"),
         (with_byte(SINGLE_SET, 5, 5), StartError, "type"),
         (with_byte(SINGLE_SET, 5, 0), StartError, "type"),
+        (with_byte(SINGLE_SET, 6, 8), StartError, "type"),  # a flag that nothing here has
         (with_byte(SINGLE_SET, 1, 2), DataDamaged, "operation 1"),  # says two, holds one
         (with_byte(SINGLE_SET, 1, 0), DataDamaged, "operation 0"),
         (with_byte(SINGLE_SET, 6, 2), DataDamaged, "operation 0"),  # a flag that set has not

@@ -32,6 +32,8 @@
 #   W4  A whole record that contradicts those before it (a gap in the indexes, a term that goes
 #       back, a second vote in a term, a committed entry replaced) is damage wherever it stands:
 #       tearing cannot make one.
+#       So are data that no entry of that kind can hold; a version, kind or operation unknown here
+#       was written by a later Seafoam, and the log is refused as a whole.
 #   W5  An entry at or below the last index replaces the log from there on, as it did in memory.
 #   W6  The term is at least the last entry's. An entry can outlive a torn hard state of its term;
 #       a vote of that term was then never synced, so none was answered, and there is none.

@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from seafoam._core.buffer cimport buffer_free, buffer_reserve
 from seafoam._core.limits cimport WAL_RECORD_BYTES_MAX, WAL_SEGMENT_BYTES
-from seafoam._core.message cimport Entry, HardState
+from seafoam._core.message cimport ENTRY_COMMAND, ENTRY_FOUNDING, Entry, HardState
 from seafoam._core.pack cimport get_u64, put_u64
 from seafoam._core.status cimport (
     STATUS_DAMAGED,
@@ -21,6 +21,7 @@ from seafoam._core.wire cimport (
     SEGMENT_HEADER_BYTES,
     Record,
     SegmentHeader,
+    command_cost_bytes,
     get_record,
     get_segment_header,
     is_blank,
@@ -29,6 +30,7 @@ from seafoam._core.wire cimport (
     put_segment_header,
 )
 
+from seafoam._core.wire import decode_founding
 from seafoam.errors import DataDamaged, StartError, ensure
 
 cdef enum:
@@ -271,6 +273,16 @@ def recover(segments, node_id):
     return reader.finish()
 
 
+cdef int _founding_status(bytes data) except -1:
+    try:
+        decode_founding(data)
+    except DataDamaged:
+        return STATUS_DAMAGED
+    except StartError:
+        return STATUS_UNKNOWN_VERSION
+    return STATUS_OK
+
+
 cdef class _Reader:
     # Reads the segments of one log in order; holds what was believed so far.
     cdef uint64_t node_id
@@ -382,9 +394,7 @@ cdef class _Reader:
         if data_end != 0:
             self.data_end = (self.segment_number, data_end)
         if status == STATUS_UNKNOWN_TYPE:
-            raise StartError(
-                f"{segment_name(self.segment_number)} holds a record of type {record.type} and "
-                f"kind {record.kind} at offset {self.offset}, which this Seafoam does not know")
+            self._is_of_later(f"a record of type {record.type} and kind {record.kind}")
         if status == STATUS_DAMAGED:
             self.suspect = (self.segment_number, self.offset, "a record is not whole")
         if self.is_due:
@@ -406,9 +416,26 @@ cdef class _Reader:
         if record.term < self.last_term:
             self._contradicts(f"entry {record.index} is of term {record.term}, "
                               f"the one before it of term {self.last_term}")
+        self._check_data(record)
         self.last_term = record.term
         self.entries.append(Entry(record.index, record.term, record.kind,
                                   (<const char*>record.payload)[:record.payload_bytes]))
+        return 0
+
+    # What apply would only meet after the start, with no sentence for it.
+    cdef int _check_data(self, Record* record) except -1:
+        cdef uint64_t cost_bytes
+        cdef int status = STATUS_OK
+        if record.kind == ENTRY_COMMAND:
+            status = command_cost_bytes(record.payload, record.payload_bytes, &cost_bytes)
+        elif record.kind == ENTRY_FOUNDING:
+            status = _founding_status((<const char*>record.payload)[:record.payload_bytes])
+        elif record.payload_bytes != 0:
+            status = STATUS_DAMAGED
+        if status == STATUS_UNKNOWN_VERSION or status == STATUS_UNKNOWN_TYPE:
+            self._is_of_later(f"in entry {record.index} a version or an operation")
+        if status != STATUS_OK:
+            self._contradicts(f"the data of entry {record.index} are not what its kind holds")
         return 0
 
     cdef int _take_hard_state(self, Record* record) except -1:
@@ -454,6 +481,10 @@ cdef class _Reader:
 
     cdef int _contradicts(self, str reason) except -1:
         raise Damage(self.segment_number, self.offset, reason)
+
+    cdef int _is_of_later(self, str what) except -1:
+        raise StartError(f"{segment_name(self.segment_number)} holds {what} at offset "
+                         f"{self.offset} that this Seafoam does not know: a later one wrote it")
 
     # Looks behind the end: for markers at any byte (W2), and for what must be zeroed (W3).
     cdef int _search(self, uint64_t number, const uint8_t* start, size_t size, uint64_t begin

@@ -177,7 +177,8 @@ cdef struct CommandCursor:
 # OK; DAMAGED; UNKNOWN_VERSION.
 cdef int command_begin(const uint8_t* data, size_t data_bytes, CommandCursor* cursor
                        ) noexcept nogil
-# OK; NOT_FOUND: that was the last, and the command ends there; DAMAGED; UNKNOWN_TYPE.
+# OK; NOT_FOUND: that was the last, and the command ends there; DAMAGED; UNKNOWN_TYPE: a kind or
+# a flag that no operation here has.
 cdef int command_next(CommandCursor* cursor, OperationView* operation) noexcept nogil
 # Appends the head of a command of so many operations. OK; NO_MEMORY; TOO_LARGE.
 cdef int command_put_begin(seafoam_buffer* command, size_t operation_count) noexcept nogil

@@ -199,7 +199,8 @@ cdef int command_next(CommandCursor* cursor, OperationView* operation) noexcept 
     operation.kind = get_u8(at)
     operation.flags = get_u8(at + 1)
     operation.key_bytes = get_u16(at + 2)
-    if not OPERATION_GET <= operation.kind <= OPERATION_DELETE:
+    if (not OPERATION_GET <= operation.kind <= OPERATION_DELETE
+            or operation.flags & ~(FLAG_IF_ABSENT | FLAG_BY_VERSION | FLAG_ERROR_IF_NOT_KEY) != 0):
         return STATUS_UNKNOWN_TYPE
     head_bytes = _operation_head_bytes(operation.kind, operation.flags)
     if head_bytes == 0 or head_bytes > left_bytes:

@@ -88,7 +88,8 @@ def _refuse_peers(ctx: click.Context, param: click.Parameter, peers: tuple[str, 
               help="Where this node's data is kept.")
 @click.option("--max-memory", "max_memory_bytes", envvar="SEAFOAM_MAX_MEMORY", metavar="SIZE",
               type=size_bytes, show_default="a quarter of the machine's",
-              help="How much keys and values may take, such as 512M or 4G.")
+              help="How much keys and values may take, such as 512M or 4G; no more than three "
+                   "eighths of the memory.")
 @click.option("--advertise", envvar="SEAFOAM_ADVERTISE", metavar="HOST", show_default="--host",
               help="The name by which others reach this node.")
 @click.option("--insecure", envvar="SEAFOAM_INSECURE", is_flag=True,

@@ -20,6 +20,8 @@ MEMORY_BYTES_MIN = 16 * 1024 * 1024
 #: A map's offsets are 32 bits in units of 16 bytes or more; half of what that reaches is usable
 #: with the room that growth and evacuation need.
 MEMORY_BYTES_MAX = 1 << 40
+#: Keys and values may take twice their bytes in a map while they change sizes.
+MAP_FACTOR = 2
 #: Where neither the control group nor the machine tells its memory.
 MEMORY_BYTES_FALLBACK = 1 << 30
 
@@ -51,11 +53,18 @@ class Settings:
                 "PEER_PORT 0 picks a port, which cannot name the data directory; add --data-dir"
             )
         self._check_host()
-        memory_bytes = self.max_memory_bytes
-        if memory_bytes is not None and not MEMORY_BYTES_MIN <= memory_bytes <= MEMORY_BYTES_MAX:
+        if self.max_memory_bytes is not None:
+            self._check_memory(self.max_memory_bytes)
+
+    def _check_memory(self, memory_bytes: int) -> None:
+        # A node that accepted a write and then cannot hold it must end: better not to start it.
+        available_bytes = memory_bytes_available()
+        limit_bytes = max(MEMORY_BYTES_MIN, min(MEMORY_BYTES_MAX, map_limit_bytes() // MAP_FACTOR))
+        if not MEMORY_BYTES_MIN <= memory_bytes <= limit_bytes:
             raise StartError(
-                f"--max-memory is {memory_bytes} bytes; it must be between "
-                f"{MEMORY_BYTES_MIN} and {MEMORY_BYTES_MAX}"
+                f"--max-memory is {memory_bytes} bytes; with the {available_bytes} bytes of "
+                f"memory that there are here, it must be between {MEMORY_BYTES_MIN} and "
+                f"{limit_bytes}"
             )
 
     def _check_host(self) -> None:
@@ -84,6 +93,11 @@ class Settings:
         if self.max_memory_bytes is not None:
             return self.max_memory_bytes
         return max(MEMORY_BYTES_MIN, min(MEMORY_BYTES_MAX, memory_bytes_available() // 4))
+
+
+def map_limit_bytes() -> int:
+    """What a map may take of the memory: three quarters, in bytes."""
+    return memory_bytes_available() * 3 // 4
 
 
 def memory_bytes_available() -> int:

@@ -25,7 +25,7 @@ from seafoam._core.http import Hosts
 from seafoam._core.wal import Recovery
 from seafoam._core.wire import HASH_SEED_BYTES, encode_founding
 from seafoam.clock import LoopClock
-from seafoam.config import Settings, memory_bytes_available
+from seafoam.config import Settings, map_limit_bytes
 from seafoam.disk import FileDisk
 from seafoam.errors import CapacityExceeded, DiskFailed, StartError
 from seafoam.http_server import HttpServer
@@ -73,7 +73,7 @@ async def _serve(settings: Settings) -> int:
             peer = _endpoint(settings.advertise or settings.host, peer_claim.getsockname()[1])
             recovery = _found(disk, peer)
         node = Node(disk, LoopClock(loop), recovery, settings.quota_bytes, _end,
-                    map_limit_bytes=memory_bytes_available() * 3 // 4)
+                    map_limit_bytes=map_limit_bytes())
         names = [settings.advertise] if settings.advertise else []
         host = settings.advertise or settings.host
         node.http_address = _endpoint(host, listener.getsockname()[1])

@@ -4,7 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from seafoam.config import MEMORY_BYTES_MIN, Settings, memory_bytes_available
+from seafoam import config
+from seafoam.config import (
+    MEMORY_BYTES_MIN,
+    Settings,
+    map_limit_bytes,
+    memory_bytes_available,
+)
 from seafoam.errors import StartError
 
 
@@ -42,6 +48,23 @@ def test_the_data_directory_is_named_after_the_peer_port(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     assert Settings(3000, 3010).data_path == tmp_path / "seafoam-data" / "3010"
     assert Settings(3000, 0, data_dir=Path("here")).data_path == tmp_path / "here"
+
+
+def test_the_quota_is_no_more_than_the_memory_holds(monkeypatch):
+    monkeypatch.setattr(config, "memory_bytes_available", lambda: 8 << 30)
+    assert map_limit_bytes() == 6 << 30
+    assert Settings(1, 2, max_memory_bytes=3 << 30).quota_bytes == 3 << 30
+    with pytest.raises(StartError) as caught:
+        Settings(1, 2, max_memory_bytes=(3 << 30) + 1)
+    sentence = str(caught.value)
+    assert sentence.endswith(f"must be between {MEMORY_BYTES_MIN} and {3 << 30}")
+    assert f"the {8 << 30} bytes of memory" in sentence and "\n" not in sentence
+
+
+def test_the_least_quota_is_allowed_however_little_there_is(monkeypatch):
+    monkeypatch.setattr(config, "memory_bytes_available", lambda: MEMORY_BYTES_MIN)
+    assert Settings(1, 2, max_memory_bytes=MEMORY_BYTES_MIN).quota_bytes == MEMORY_BYTES_MIN
+    assert Settings(1, 2).quota_bytes == MEMORY_BYTES_MIN
 
 
 def test_the_quota_is_a_quarter_of_the_memory():

@@ -26,10 +26,6 @@ cdef class RaftLog:
         self._entries = []
         self.configuring = []
         for entry in entries:
-            if entry.index != self.last_index + 1:
-                raise InvariantBroken(
-                    f"the recovered log jumps to index {entry.index} where "
-                    f"{self.last_index + 1} is due")
             self._put(entry)
         self.written_index = self.last_index
         self.durable_index = self.last_index
@@ -69,6 +65,9 @@ cdef class RaftLog:
         return True
 
     cdef bint _put(self, Entry entry) except -1:
+        if entry.index != self.last_index + 1:
+            raise InvariantBroken(f"the log jumps to index {entry.index} where "
+                                  f"{self.last_index + 1} is due")
         if entry.term < self.last_term():
             raise InvariantBroken(
                 f"entry {entry.index} of term {entry.term} cannot follow a later term's")

@@ -32,9 +32,10 @@ cdef class HardState:
 # is the sender's, but for a pre-vote and its granting answer: there, the one it would campaign in.
 cpdef enum:
     MESSAGE_PRE_VOTE = 0           # index, log_term: the asker's last entry
-    MESSAGE_PRE_VOTE_ANSWER = 1    # is_rejected
+    MESSAGE_PRE_VOTE_ANSWER = 1    # is_rejected; commit_index, log_term: the last entry that the
+                                   # answerer knows to be committed
     MESSAGE_VOTE = 2               # index, log_term: the asker's last entry; context: VOTE_FORCED
-    MESSAGE_VOTE_ANSWER = 3        # is_rejected
+    MESSAGE_VOTE_ANSWER = 3        # as a pre-vote's
     MESSAGE_APPEND = 4             # index, log_term: the entry before entries; entries (may be
                                    # none); commit_index
     MESSAGE_APPEND_ANSWER = 5      # index: all up to it is on the sender's disk as the leader has

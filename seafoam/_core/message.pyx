@@ -16,7 +16,9 @@ MESSAGE_NAMES = {
 # What a message's line says behind its head, by kind; entries and rejections apart.
 _SHOWN = {
     MESSAGE_PRE_VOTE: ("index", "log_term"),
+    MESSAGE_PRE_VOTE_ANSWER: ("commit_index", "log_term"),
     MESSAGE_VOTE: ("index", "log_term", "context"),
+    MESSAGE_VOTE_ANSWER: ("commit_index", "log_term"),
     MESSAGE_APPEND: ("index", "log_term", "commit_index"),
     MESSAGE_APPEND_ANSWER: ("index",),
     MESSAGE_HEARTBEAT: ("commit_index", "context"),
@@ -112,7 +114,8 @@ cdef class Message:
     __hash__ = None
 
     def __repr__(self):
-        said = "".join(f" {name}={getattr(self, name)}" for name in _SHOWN.get(self.kind, ()))
+        said = "".join(f" {name}={getattr(self, name)}" for name in _SHOWN.get(self.kind, ())
+                       if name != "context" or self.context != 0)
         if self.entries:
             said += " entries=[" + " ".join(f"{e.index}@{e.term}" for e in self.entries) + "]"
         if self.is_rejected:

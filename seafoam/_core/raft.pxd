@@ -34,9 +34,12 @@
 #   I7  A read is served by a round that began after it was asked for, in a term of which an entry
 #       is committed.
 #   I8  While it hears from a leader, nobody helps another to become one, unless that leader said so.
+#   I9  Whoever answers a candidate says what it knows to be committed. Without it, a configuration
+#       that is in force where nobody may campaign any more (a leader that removed itself) could stay
+#       unknown to those who may, and these would need the vote of one who is longer than they are.
 #
 # Departures from the dissertation: a vote is asked for after the asker's own sync (I1), and a
-# configuration takes effect when it is applied, not when it is appended (I6).
+# configuration takes effect when it is applied, not when it is appended (I6); whence I9.
 #
 # A message that comes late, twice or out of order does no harm and is mostly passed over. One that
 # no correct sequence can explain (a committed entry contradicted, two leaders in one term, an
@@ -130,6 +133,8 @@ cdef class Raft:
     cdef bint _may_campaign(self) except -1
     cdef bint _hears_leader(self)
     cdef bint _is_up_to_date(self, Message message)
+    cdef Message _vote_answer(self, int kind, uint64_t to_id)
+    cdef _take_vote(self, Message answer)
     cdef _campaign(self)
     cdef _stand(self, uint64_t context)
     cdef _count_votes(self)

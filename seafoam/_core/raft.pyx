@@ -365,9 +365,9 @@ cdef class Raft:
         elif message.kind == MESSAGE_HEARTBEAT:
             answer = self._message(MESSAGE_HEARTBEAT_ANSWER, message.from_id)
         elif message.kind == MESSAGE_PRE_VOTE:
-            answer = self._message(MESSAGE_PRE_VOTE_ANSWER, message.from_id)
+            answer = self._vote_answer(MESSAGE_PRE_VOTE_ANSWER, message.from_id)
         elif message.kind == MESSAGE_VOTE:
-            answer = self._message(MESSAGE_VOTE_ANSWER, message.from_id)
+            answer = self._vote_answer(MESSAGE_VOTE_ANSWER, message.from_id)
         else:
             return
         answer.is_rejected = message.kind != MESSAGE_HEARTBEAT
@@ -392,6 +392,23 @@ cdef class Raft:
         cdef uint64_t last_term = self.log.last_term()
         return (message.log_term > last_term
                 or (message.log_term == last_term and message.index >= self.log.last_index))
+
+    cdef Message _vote_answer(self, int kind, uint64_t to_id):
+        cdef Message answer = self._message(kind, to_id)
+        answer.commit_index = self.log.commit_index
+        answer.log_term = self.log.term_of(self.log.commit_index)
+        return answer
+
+    cdef _take_vote(self, Message answer):
+        """Count an answer, and learn from it what is committed (I9)."""
+        if (self.log.knows_term_of(answer.commit_index)
+                and self.log.term_of(answer.commit_index) == answer.log_term):
+            self.log.commit_to(answer.commit_index)
+        if not self._may_campaign():  # I5: it may have learnt of a configuration
+            self.become_follower(self.term, 0)
+            return
+        self._votes[answer.from_id] = not answer.is_rejected
+        self._count_votes()
 
     cdef _campaign(self):
         """Ask whether a campaign would be won, which disturbs nobody (dissertation, 9.6)."""
@@ -517,7 +534,7 @@ cdef int _on_pre_vote(Raft raft, Message message) except -1:
     cdef Message answer
     if raft._hears_leader():
         return 0  # I8
-    answer = raft._message(MESSAGE_PRE_VOTE_ANSWER, message.from_id)
+    answer = raft._vote_answer(MESSAGE_PRE_VOTE_ANSWER, message.from_id)
     answer.is_rejected = not (message.term > raft.term and raft._is_up_to_date(message))
     if not answer.is_rejected:
         answer.term = message.term
@@ -528,13 +545,12 @@ cdef int _on_pre_vote(Raft raft, Message message) except -1:
 cdef int _on_pre_vote_answer(Raft raft, Message message) except -1:
     # A grant speaks of the term to come; one for any other answers an earlier question.
     if message.is_rejected or message.term == raft.term + 1:
-        raft._votes[message.from_id] = not message.is_rejected
-        raft._count_votes()
+        raft._take_vote(message)
     return 0
 
 
 cdef int _on_vote(Raft raft, Message message) except -1:
-    cdef Message answer = raft._message(MESSAGE_VOTE_ANSWER, message.from_id)
+    cdef Message answer = raft._vote_answer(MESSAGE_VOTE_ANSWER, message.from_id)
     cdef bint is_free = raft.vote == 0 and raft.leader_id == 0
     if (is_free or raft.vote == message.from_id) and raft._is_up_to_date(message):
         raft.vote = message.from_id
@@ -546,8 +562,7 @@ cdef int _on_vote(Raft raft, Message message) except -1:
 
 
 cdef int _on_vote_answer(Raft raft, Message message) except -1:
-    raft._votes[message.from_id] = not message.is_rejected
-    raft._count_votes()
+    raft._take_vote(message)
     return 0
 
 

@@ -65,7 +65,8 @@ cdef class Replication:
             self.is_due = True
             if first.index + 1 == progress.next_index:
                 progress.learned_term(first.index, first.term)
-            elif self._knows_term_before(progress) and progress.may_send():
+            elif (first.index == progress.next_index and progress.may_send()
+                    and self._knows_term_before(progress)):
                 self._send_append(progress, _fitting(entries), messages)
 
     # -- send ----------------------------------------------------------------------------------

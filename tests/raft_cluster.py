@@ -1,0 +1,333 @@
+"""Machines in memory: a pump, a disk and a network for each test of several `Raft`s.
+
+Nothing happens by itself: time, syncs and deliveries are asked for, one by one or until all is
+quiet. A `Server` keeps to the order that `Ready` asks for and to nothing beyond it, so that
+whatever it may leave open is open here: unsynced writes are lost by a crash, records one by one
+from the end. Everything that happens is told as a line to `tell`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from seafoam._core.confchange import Configuration
+from seafoam._core.message import (
+    ENTRY_COMMAND,
+    ENTRY_CONFIGURATION,
+    ENTRY_EMPTY,
+    ENTRY_FOUNDING,
+    Durable,
+    Entry,
+    HardState,
+    Message,
+)
+from seafoam._core.raft import ROLE_CANDIDATE, ROLE_LEADER, ROLE_NAMES, ROLE_PRE_CANDIDATE, Raft
+from seafoam.errors import ConfigurationRefused
+
+KIND_NAMES = {ENTRY_EMPTY: "empty", ENTRY_COMMAND: "command", ENTRY_FOUNDING: "founding",
+              ENTRY_CONFIGURATION: "configuration"}
+ROUNDS_MAX = 1000
+
+
+def place(entry: Entry) -> str:
+    return f"{entry.index}@{entry.term}"
+
+
+def founding(voters: Iterable[int], learners: Iterable[int] = ()) -> Entry:
+    words = [f"v{node_id}" for node_id in voters] + [f"l{node_id}" for node_id in learners]
+    return Entry(1, 1, ENTRY_FOUNDING, " ".join(words).encode())
+
+
+def configured(before: Configuration | None, entry: Entry) -> Configuration:
+    """What an entry that configures makes of the configuration before it.
+
+    A refused change is applied too: it leaves everything as it was, on every node alike.
+    """
+    text = entry.data.decode()
+    if entry.kind == ENTRY_FOUNDING:
+        words = text.split()
+        return Configuration([int(word[1:]) for word in words if word[0] == "v"], (),
+                             [int(word[1:]) for word in words if word[0] == "l"])
+    verb, _, changes = text.partition(" ")
+    assert before is not None
+    try:
+        if verb == "leave":
+            return before.leave_joint()
+        return (before.simple(changes) if verb == "simple"
+                else before.enter_joint(False, changes))
+    except ConfigurationRefused:
+        return before
+
+
+class Disk:
+    """What one node has written: records that are synced, and writes that are not yet."""
+
+    def __init__(self, entries: list[Entry], hard_state: HardState) -> None:
+        self.entries = entries
+        self.hard_state = hard_state
+        #: (entries, hard state, report, messages that wait for it)
+        self.writes: list[tuple[list[Entry], HardState | None, Durable, list[Message]]] = []
+
+    def _keep(self, record: Entry | HardState) -> None:
+        if isinstance(record, HardState):
+            self.hard_state = record
+        else:
+            assert record.index <= len(self.entries) + 1, "a gap on disk"
+            self.entries[record.index - 1:] = [record]
+
+    def sync(self) -> tuple[Durable, list[Message]]:
+        entries, hard_state, report, waiting = self.writes.pop(0)
+        for entry in entries:
+            self._keep(entry)
+        if hard_state is not None:
+            self._keep(hard_state)
+        return report, waiting
+
+    def unsynced_records(self) -> list[Entry | HardState]:
+        return [record for entries, hard_state, _, _ in self.writes
+                for record in (*entries, *([hard_state] if hard_state else []))]
+
+    def crash(self, survivors: int) -> None:
+        """The first so many unsynced records had reached the disk, the others had not."""
+        records = self.unsynced_records()
+        self.writes = []
+        for record in records[:survivors]:
+            self._keep(record)
+        last_term = self.entries[-1].term if self.entries else 0
+        if last_term > self.hard_state.term:  # as recovery does: its hard state was torn off
+            self.hard_state = HardState(last_term, 0, self.hard_state.commit_index)
+
+    def written(self) -> list[Entry]:
+        """The log as it will be once all is synced."""
+        log = list(self.entries)
+        for entries, _, _, _ in self.writes:
+            for entry in entries:
+                log[entry.index - 1:] = [entry]
+        return log
+
+
+class Server:
+    """One machine with its disk; what leaves it goes into `cluster.network`."""
+
+    def __init__(self, cluster: Cluster, node_id: int, disk: Disk, seed: int) -> None:
+        self.cluster = cluster
+        self.node_id = node_id
+        self.disk = disk
+        self.seed = seed
+        self.is_up = True
+        self.start()
+
+    def start(self) -> None:
+        self.raft = Raft(self.node_id, self.disk.hard_state, list(self.disk.entries),
+                         seed=self.seed, kept_bytes_max=self.cluster.kept_bytes_max)
+        self.applied: list[Entry] = []
+        self.reads: list[tuple[int, int]] = []
+        self.fetches: list[tuple[int, int]] = []
+        self.role = self.raft.role
+        self.pump()
+
+    def tell(self, line: str) -> None:
+        self.cluster.tell(f"{self.node_id} {line}")
+
+    def pump(self) -> None:
+        """Carry out what the machine asks for; writes wait for `sync`."""
+        while self.raft.has_ready():
+            self._show_role()
+            ready = self.raft.ready(self.cluster.apply_count)
+            if ready.durable is not None:
+                self._tell_write(ready.entries, ready.hard_state)
+                self.cluster.on_write(self, ready.entries)
+                self.disk.writes.append((ready.entries, ready.hard_state, ready.durable, []))
+            else:
+                assert not ready.entries and ready.hard_state is None
+            for message in ready.messages:
+                self.cluster.send(message)
+            if ready.messages_after_durable:
+                self.disk.writes[-1][3].extend(ready.messages_after_durable)
+            for entry in ready.committed:
+                self._apply(entry)
+            for read in ready.reads:
+                self.tell(f"may read {read.context} at {read.index}")
+                self.reads.append((read.context, read.index))
+            self.fetches += ready.fetches
+            if self.cluster.is_fetching_at_once:
+                self.fetch()
+        self._show_role()
+
+    def _show_role(self) -> None:
+        if self.raft.role != self.role:
+            self.role = self.raft.role
+            self.tell(f"is {ROLE_NAMES[self.role]} in term {self.raft.term}")
+
+    def _tell_write(self, entries: list[Entry], hard_state: HardState | None) -> None:
+        parts = [place(entry) for entry in entries]
+        if hard_state is not None:
+            parts.append(f"(term={hard_state.term} vote={hard_state.vote:x} "
+                         f"commit={hard_state.commit_index})")
+        self.tell("writes " + " ".join(parts))
+
+    def _apply(self, entry: Entry) -> None:
+        self.tell(f"applies {place(entry)} {KIND_NAMES[entry.kind]}"
+                  + (f" {entry.data.decode()}" if entry.data else ""))
+        self.applied.append(entry)
+        if entry.kind in (ENTRY_FOUNDING, ENTRY_CONFIGURATION):
+            configuration = configured(self.raft.configuration, entry)
+            self.raft.configure(entry.index, configuration)
+            self.tell(f"is configured {configuration}")
+        self.raft.advance(entry.index)
+        self.cluster.on_apply(self, entry)
+
+    def fetch(self) -> None:
+        """Read what was asked of the disk, in pieces of at most two entries."""
+        fetches, self.fetches = self.fetches, []
+        for first, last in fetches:
+            found = self.disk.written()[first - 1:min(last, first + 1)]
+            self.tell(f"fetches {first}..{last}, finds {' '.join(map(place, found))}")
+            self.raft.fetched(found)
+
+    def sync(self) -> bool:
+        """The oldest write is on disk now; False where there is none."""
+        if not self.disk.writes:
+            return False
+        report, waiting = self.disk.sync()
+        self.raft.durable(report)
+        for message in waiting:
+            self.cluster.send(message)
+        self.pump()
+        return True
+
+    def sync_all(self) -> None:
+        while self.sync():
+            pass
+
+    def tick(self, count: int = 1) -> None:
+        for _ in range(count):
+            self.raft.tick()
+            self.pump()
+
+    def campaign(self) -> None:
+        """Let time pass for this node alone until it campaigns."""
+        for _ in range(ROUNDS_MAX):
+            self.raft.tick()
+            if self.raft.role in (ROLE_PRE_CANDIDATE, ROLE_CANDIDATE):
+                return self.pump()
+        raise AssertionError(f"node {self.node_id} does not campaign")
+
+    def propose(self, data: bytes, kind: int = ENTRY_COMMAND) -> int:
+        index = self.raft.propose(kind, data)
+        self.pump()
+        return index
+
+    def step(self, message: Message) -> None:
+        if self.is_up:
+            self.raft.step(message)
+            self.pump()
+
+    def read(self, context: int) -> None:
+        self.raft.read_index(context)
+        self.pump()
+
+    def crash(self, survivors: int = 0) -> None:
+        self.disk.crash(survivors)
+        self.is_up = False
+
+    def restart(self) -> None:
+        self.is_up = True
+        self.start()
+
+    @property
+    def is_leader(self) -> bool:
+        return self.is_up and self.raft.role == ROLE_LEADER
+
+
+class Cluster:
+    """Servers by id and the messages between them, in the order of sending."""
+
+    def __init__(self, voters: Iterable[int], *, learners: Iterable[int] = (), strangers=(),
+                 seed: int = 1, kept_bytes_max: int = 1 << 20) -> None:
+        self.network: list[Message] = []
+        self.cuts: set[tuple[int, int]] = set()
+        self.kept_bytes_max = kept_bytes_max
+        self.apply_count = 64
+        self.is_fetching_at_once = True
+        self.tell: Callable[[str], None] = lambda line: None
+        self.on_apply: Callable[[Server, Entry], None] = lambda server, entry: None
+        self.on_write: Callable[[Server, list[Entry]], None] = lambda server, entries: None
+        self.servers: dict[int, Server] = {}
+        first = founding(voters, learners)
+        for node_id in (*voters, *learners):
+            self.add(node_id, [first], HardState(1, 0, 1), seed)
+        for node_id in strangers:
+            self.add(node_id, [], HardState(0, 0, 0), seed)
+
+    def add(self, node_id: int, entries: list[Entry], hard_state: HardState,
+            seed: int = 1) -> Server:
+        self.servers[node_id] = Server(self, node_id, Disk(list(entries), hard_state), seed)
+        return self.servers[node_id]
+
+    def __getitem__(self, node_id: int) -> Server:
+        return self.servers[node_id]
+
+    def send(self, message: Message) -> None:
+        self.network.append(message)
+
+    def deliver(self, at: int = 0) -> bool:
+        """Hand over the message at this position; False where there is none."""
+        if at >= len(self.network):
+            return False
+        message = self.network.pop(at)
+        if (message.from_id, message.to_id) in self.cuts or message.to_id not in self.servers:
+            self.tell(f"lost {message}")
+        else:
+            self.tell(str(message))
+            self.servers[message.to_id].step(message)
+        return True
+
+    def drop(self, wanted: Callable[[Message], bool] = lambda message: True) -> list[Message]:
+        dropped = [message for message in self.network if wanted(message)]
+        self.network = [message for message in self.network if not wanted(message)]
+        return dropped
+
+    def settle(self) -> None:
+        """Sync and deliver until nothing moves any more."""
+        for _ in range(100 * ROUNDS_MAX):
+            synced = [server.sync() for server in self.servers.values() if server.is_up]
+            if not self.deliver() and not any(synced):
+                return
+        raise AssertionError(f"it never settles: {self.network[:5]}")
+
+    def tick(self, count: int = 1) -> None:
+        """Time passes for all alike, and what it leads to happens at once."""
+        for _ in range(count):
+            for server in self.servers.values():
+                if server.is_up:
+                    server.tick()
+            self.settle()
+
+    def cut(self, *node_ids: int) -> None:
+        """No message passes between these and the others any more."""
+        for one in node_ids:
+            for other in self.servers:
+                if other not in node_ids:
+                    self.cuts |= {(one, other), (other, one)}
+
+    def heal(self) -> None:
+        self.cuts.clear()
+
+    def elect(self, node_id: int) -> Server:
+        """This node campaigns and wins; everything it leads to has happened."""
+        server = self.servers[node_id]
+        for other in self.servers.values():
+            if other is not server and other.raft.leader_id:
+                other.tick(30)  # else it would stay with the leader it hears
+        self.drop()
+        server.campaign()
+        self.settle()
+        assert server.is_leader, server.raft
+        return server
+
+    def leader(self) -> Server:
+        """The leader of the latest term; there must be one."""
+        leaders = [server for server in self.servers.values() if server.is_leader]
+        assert leaders, "nobody leads"
+        return max(leaders, key=lambda server: server.raft.term)

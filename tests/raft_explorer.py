@@ -1,0 +1,342 @@
+"""Random walks through what may happen to a few machines, with Raft's promises checked throughout.
+
+One seed is one walk: which node's time passes, which message arrives, twice or never, what is
+synced, who crashes and how much of its unsynced writes survives, who is cut off, what is asked. After
+each event the checks of `Checker` hold; at the end the world is healed, and must elect and commit.
+`python tests/raft_explorer.py SEED [EVENTS]` walks one walk again and tells it line by line.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections import Counter
+
+from raft_cluster import Cluster, Server, configured
+from seafoam._core.confchange import Configuration
+from seafoam._core.message import (
+    ENTRY_CONFIGURATION,
+    MESSAGE_APPEND_ANSWER,
+    MESSAGE_VOTE_ANSWER,
+    Entry,
+    Message,
+)
+from seafoam.errors import ConfigurationRefused
+
+
+class Broken(AssertionError):
+    """A promise of Raft was broken."""
+
+
+def hold(condition: object, words: str) -> None:
+    if not condition:
+        raise Broken(words)
+
+
+class Checker:
+    """What must be so after each event, in terms of what was seen before."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.leader_of: dict[int, int] = {}
+        #: (index, term) -> what was written there, and the term before it: log matching.
+        self.written: dict[tuple[int, int], tuple[bytes, int]] = {}
+        #: index -> the entry applied there first, and the terms of the committed ones.
+        self.applied: dict[int, Entry] = {}
+        self.committed: dict[int, int] = {}
+        #: index -> the configuration from there on, as whoever applied it first had it.
+        self.configurations: dict[int, Configuration] = {}
+        self.configuration_before: dict[int, Configuration | None] = {}
+        self.commit_index = 0
+        self.counts: Counter[str] = Counter()
+        cluster.on_apply = self.on_apply
+        cluster.on_write = self.on_write
+        send = cluster.send
+
+        def checked_send(message: Message) -> None:
+            self.on_send(message)
+            send(message)
+
+        cluster.send = checked_send
+        for server in cluster.servers.values():
+            for entry in server.applied:
+                self.on_apply(server, entry)
+            for entry in server.disk.entries:
+                self.written[entry.index, entry.term] = (entry.data, 0)
+
+    def on_write(self, server: Server, entries: list[Entry]) -> None:
+        """Log matching (5.3): an entry of one place says the same, and so do all before it."""
+        if entries and entries[0].index <= len(server.disk.written()):
+            self.counts["truncations"] += 1
+        log = server.disk.written()
+        for entry in entries:
+            before_term = 0
+            if entry.index > 1:
+                before_term = (entries[entry.index - entries[0].index - 1].term
+                               if entry.index > entries[0].index else log[entry.index - 2].term)
+            told = self.written.setdefault((entry.index, entry.term), (entry.data, before_term))
+            hold(told == (entry.data, before_term),
+                 f"two entries at {entry.index}@{entry.term}: {told}, {entry.data!r}")
+
+    def on_apply(self, server: Server, entry: Entry) -> None:
+        """State machine safety (5.4.3), and nothing is applied that its own disk may lose."""
+        hold(entry.index == len(server.applied), f"{server.node_id} applies {entry} out of order")
+        first = self.applied.setdefault(entry.index, entry)
+        hold(first == entry, f"{server.node_id} applies {entry}, another did {first}")
+        hold(server.disk.entries[entry.index - 1:entry.index] == [entry],
+             f"{server.node_id} applies {entry}, which is not on its disk")
+        configuration = self.configurations.get(entry.index - 1)
+        if entry.kind not in (0, 1):
+            configuration = configured(configuration, entry)
+            hold(configuration == server.raft.configuration, "configurations differ")
+            self.counts["configurations"] += entry.index > 1
+        self.configurations[entry.index] = configuration
+
+    def on_send(self, message: Message) -> None:
+        """Votes and acknowledgements leave after the sync they rest on (5.1, 5.2)."""
+        if message.is_rejected:
+            return
+        disk = self.cluster.servers[message.from_id].disk
+        if message.kind == MESSAGE_VOTE_ANSWER:
+            hold(disk.hard_state.term > message.term
+                 or (disk.hard_state.term, disk.hard_state.vote) == (message.term, message.to_id),
+                 f"{message} rests on a vote that is not durable")
+        elif message.kind == MESSAGE_APPEND_ANSWER and disk.hard_state.term == message.term:
+            hold(len(disk.entries) >= message.index, f"{message} rests on nothing durable")
+
+    def after_event(self) -> None:
+        for server in self.cluster.servers.values():
+            if not server.is_up:
+                continue
+            raft = server.raft
+            if server.is_leader and raft.term not in self.leader_of:
+                self._on_leader(server)
+            if server.is_leader:
+                hold(self.leader_of[raft.term] == server.node_id,
+                     f"term {raft.term} has two leaders")
+            if raft.log.commit_index > self.commit_index:
+                self._on_commit(server)
+            self.configuration_before[server.node_id] = raft.configuration
+
+    def _on_leader(self, server: Server) -> None:
+        """Election safety (5.2) and leader completeness (5.4)."""
+        self.leader_of[server.raft.term] = server.node_id
+        self.counts["leaders"] += 1
+        log = server.disk.written()
+        for index, term in self.committed.items():
+            hold(index <= len(log) and log[index - 1].term == term,
+                 f"leader {server.node_id} of term {server.raft.term} lacks {index}@{term}")
+
+    def _on_commit(self, server: Server) -> None:
+        """A majority of disks has what is committed, by the configuration in force."""
+        log = server.disk.written()
+        old_index, self.commit_index = self.commit_index, server.raft.log.commit_index
+        self.counts["commits"] += 1
+        for index in range(old_index + 1, self.commit_index + 1):
+            self.committed[index] = log[index - 1].term
+        entry = log[self.commit_index - 1]
+        # A change may have been committed and applied within this one event.
+        configurations = [self.configuration_before.get(server.node_id),
+                          server.raft.configuration]
+        held = {other.node_id: True for other in self.cluster.servers.values()
+                if other.disk.entries[entry.index - 1:entry.index] == [entry]}
+        hold(any(configuration and configuration.vote_result(held) == "won"
+                 for configuration in configurations),
+             f"{entry} is committed with {sorted(held)} only, among {configurations}")
+
+
+class Walk:
+    """One random walk."""
+
+    def __init__(self, seed: int, node_count: int, *, changes: bool) -> None:
+        self.random = random.Random(seed)
+        ids = range(1, node_count + 1)
+        self.cluster = Cluster(ids, seed=seed, strangers=[node_count + 1] if changes else (),
+                               kept_bytes_max=self.random.choice([0, 600, 1 << 20]))
+        self.cluster.is_fetching_at_once = False
+        self.cluster.apply_count = self.random.choice([1, 64])
+        self.checker = Checker(self.cluster)
+        self.changes = changes
+        self.number = 0
+        #: (node, context) -> the commit index that was known anywhere when it was asked.
+        self.reads: dict[tuple[int, int], int] = {}
+        self.lossiness = self.random.choice([0.0, 0.02, 0.1])
+        self.events = [
+            (40, self.deliver), (20, self.sync), (12, self.tick), (4, self.tick_all),
+            (1, self.oversleep),
+            (10, self.propose), (3, self.read), (1, self.lose), (2, self.double), (1, self.crash),
+            (4, self.restart), (0.6, self.cut), (1.5, self.heal), (0.7, self.transfer),
+            (2, self.fetch), (1 if changes else 0, self.change),
+        ]
+
+    def run(self, event_count: int) -> Counter[str]:
+        verbs = [verb for _, verb in self.events]
+        weights = [weight for weight, _ in self.events]
+        for verb in self.random.choices(verbs, weights, k=event_count):
+            verb()
+            self.after_event()
+        self.finish()
+        return self.checker.counts
+
+    def after_event(self) -> None:
+        self.checker.after_event()
+        for server in self.cluster.servers.values():
+            for context, index in server.reads:
+                asked = self.reads.pop((server.node_id, context), None)
+                if asked is not None:
+                    self.checker.counts["reads"] += 1
+                    hold(index >= asked, f"read {context} is served at {index}, below {asked}")
+            server.reads.clear()
+
+    def finish(self) -> None:
+        """With all healed, one is elected, commits, and all apply the same."""
+        self.cluster.heal()
+        self.cluster.is_fetching_at_once = True
+        for server in self.cluster.servers.values():
+            if not server.is_up:
+                server.restart()
+            server.fetch()
+            server.pump()
+        for _ in range(600):
+            self.cluster.tick()
+            self.after_event()
+            leaders = [server for server in self.cluster.servers.values() if server.is_leader
+                       and not server.raft.is_transferring]
+            if leaders and leaders[0].raft.log.commit_index == leaders[0].raft.log.last_index:
+                break
+        leader = self.cluster.leader()
+        index = leader.propose(b"the end")
+        for _ in range(100):
+            self.cluster.tick()
+            self.after_event()
+        members = self.cluster.leader().raft.configuration.member_ids()
+        for node_id in members:
+            server = self.cluster[node_id]
+            hold(len(server.applied) >= index,
+                 f"{node_id} stays behind at {len(server.applied)} of {index}: {server.raft}")
+
+    # -- events --------------------------------------------------------------------------------
+
+    def one(self, wanted=lambda server: server.is_up) -> Server | None:
+        servers = [server for server in self.cluster.servers.values() if wanted(server)]
+        return self.random.choice(servers) if servers else None
+
+    def deliver(self) -> None:
+        network = self.cluster.network
+        if not network:
+            return
+        if self.random.random() < self.lossiness:
+            return self.lose()
+        # Mostly in order, sometimes anything.
+        last = len(network) if self.random.random() < 0.2 else min(len(network), 4)
+        self.cluster.deliver(self.random.randrange(last))
+
+    def lose(self) -> None:
+        if self.cluster.network:
+            self.cluster.network.pop(self.random.randrange(len(self.cluster.network)))
+
+    def double(self) -> None:
+        network = self.cluster.network
+        if network:
+            network.insert(self.random.randrange(len(network) + 1), self.random.choice(network))
+
+    def sync(self) -> None:
+        server = self.one(lambda server: server.is_up and server.disk.writes)
+        if server is not None:
+            server.sync()
+
+    def tick(self) -> None:
+        server = self.one()
+        if server is not None:
+            server.tick(self.random.choice([1, 1, 2, 5]))
+
+    def oversleep(self) -> None:
+        """A clock that runs ahead: nobody was heard of for long, as this node sees it."""
+        server = self.one()
+        if server is not None:
+            server.tick(60)
+
+    def tick_all(self) -> None:
+        for server in self.cluster.servers.values():
+            if server.is_up:
+                server.tick()
+
+    def propose(self) -> None:
+        server = self.one(lambda server: server.is_leader and not server.raft.is_transferring)
+        if server is not None:
+            self.number += 1
+            server.propose(b"%d" % self.number + b"x" * self.random.choice([0, 0, 100]))
+
+    def read(self) -> None:
+        server = self.one()
+        if server is not None:
+            self.number += 1
+            self.reads[server.node_id, self.number] = self.checker.commit_index
+            server.read(self.number)
+
+    def crash(self) -> None:
+        server = self.one()
+        if server is not None:
+            self.checker.counts["crashes"] += 1
+            unsynced = len(server.disk.unsynced_records())
+            self.checker.counts["crashes with unsynced writes"] += unsynced > 0
+            server.crash(self.random.randint(0, unsynced))
+            server.tell("crashes")
+
+    def restart(self) -> None:
+        server = self.one(lambda server: not server.is_up)
+        if server is not None:
+            server.tell("starts again")
+            server.restart()
+
+    def cut(self) -> None:
+        ids = sorted(self.cluster.servers)
+        if self.random.random() < 0.3:
+            self.cluster.cuts.add((self.random.choice(ids), self.random.choice(ids)))
+        else:
+            self.cluster.cut(*self.random.sample(ids, self.random.randint(1, len(ids) - 1)))
+
+    def heal(self) -> None:
+        self.cluster.heal()
+
+    def transfer(self) -> None:
+        server = self.one(lambda server: server.is_leader)
+        if server is not None:
+            others = [node_id for node_id in server.raft.configuration.voter_ids()
+                      if node_id != server.node_id]
+            if others:
+                self.checker.counts["transfers"] += 1
+                server.raft.transfer_to(self.random.choice(others))
+                server.pump()
+
+    def fetch(self) -> None:
+        server = self.one(lambda server: server.is_up and server.fetches)
+        if server is not None:
+            self.checker.counts["fetches"] += 1
+            server.fetch()
+            server.pump()
+
+    def change(self) -> None:
+        server = self.one(lambda server: server.is_leader and not server.raft.is_transferring)
+        if server is None:
+            return
+        one, other = self.random.sample(sorted(self.cluster.servers), 2)
+        words = self.random.choice(["simple v%d", "simple l%d", "simple r%d", "joint v%d r%d",
+                                    "joint l%d v%d", "joint r%d v%d"])
+        if server.raft.configuration.is_joint:
+            words = "leave"
+        data = (words % ((one, other)[:words.count("%")])).encode()
+        try:
+            server.propose(data, ENTRY_CONFIGURATION)
+        except ConfigurationRefused:
+            self.checker.counts["refused changes"] += 1
+
+
+def walk_of(seed: int) -> Walk:
+    return Walk(seed, 5 if seed % 3 == 0 else 3, changes=seed % 2 == 0)
+
+
+if __name__ == "__main__":
+    walk = walk_of(int(sys.argv[1]))
+    walk.cluster.tell = print
+    print(dict(walk.run(int(sys.argv[2]) if len(sys.argv) > 2 else 3000)))

@@ -124,8 +124,9 @@ class HttpServer:
                 self._cut_one(connection, "takes none of its answers")
         self._spent_looks = self._spent_looks + 1 if self._budget.is_spent else 0
         if self._spent_looks > SPENT_LOOKS_MAX:
-            largest = max(self._open(), key=lambda connection: connection.charged_bytes)
-            self._cut_one(largest, "holds most of what all connections may hold together")
+            largest = max(self._open(), key=lambda each: each.charged_bytes, default=None)
+            if largest is not None and largest.charged_bytes:
+                self._cut_one(largest, "holds most of what all connections may hold together")
 
     def _cut_one(self, connection: Connection, reason: str) -> None:
         self._cut_count += 1

@@ -202,3 +202,17 @@ def test_where_the_budget_stays_spent_the_largest_holder_is_cut():
             assert writer.call("get", {"key": "none"}).status == 404
             small.send(large[-10:])
             assert small.receive().status == 200
+
+
+def test_where_nobody_is_left_who_holds_anything_nobody_is_cut():
+    """What clients that are gone had asked for is still under way, and is all there is."""
+    with Bench(in_flight_bytes_max=1000) as bench, bench.client() as client:
+        bench.call(bench.http.service.budget.charge, 1001)
+        for _ in range(SPENT_LOOKS_MAX + 2):
+            bench.call(bench.http.relieve)
+        assert client.ask("GET", "/livez").status == 200
+        client.socket.close()
+        bench.when(lambda: bench.http.stats()["connections"] == 0)
+        bench.call(bench.http.relieve)
+        bench.call(bench.http.service.budget.charge, -1001)
+        assert bench.call(bench.http.stats)["connections_cut"] == 0

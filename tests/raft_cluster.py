@@ -209,7 +209,7 @@ class Server:
         """Let time pass for this node alone until it campaigns."""
         for _ in range(ROUNDS_MAX):
             self.raft.tick()
-            if self.raft.role in (ROLE_PRE_CANDIDATE, ROLE_CANDIDATE):
+            if self.raft.role in (ROLE_PRE_CANDIDATE, ROLE_CANDIDATE) and self.raft.has_ready():
                 return self.pump()
         raise AssertionError(f"node {self.node_id} does not campaign")
 

@@ -132,10 +132,17 @@ cdef class Replication:
         messages.append(message)
 
     cdef _fetch(self, Progress progress, tuple wanted, list fetches):
-        if progress.fetching_index != wanted[0]:
-            progress.fetching_index = wanted[0]
-            if wanted not in fetches:
-                fetches.append(wanted)
+        """Ask the disk for what a member needs, unless that is on its way for another already."""
+        cdef Progress other
+        cdef uint64_t first_index = wanted[0]
+        cdef bint is_asked = False
+        if progress.fetching_index == first_index:
+            return
+        for other in self._members.values():
+            is_asked = is_asked or other.fetching_index == first_index
+        progress.fetching_index = first_index
+        if not is_asked:
+            fetches.append(wanted)
 
     cdef bint _knows_term_before(self, Progress progress):
         cdef uint64_t index = progress.next_index - 1

@@ -168,7 +168,7 @@ class Server:
 
     def _apply(self, entry: Entry) -> None:
         self.tell(f"applies {place(entry)} {KIND_NAMES[entry.kind]}"
-                  + (f" {entry.data.decode()}" if entry.data else ""))
+                  + (f" {entry.data[:40].decode()}" if entry.data else ""))
         self.applied.append(entry)
         if entry.kind in (ENTRY_FOUNDING, ENTRY_CONFIGURATION):
             configuration = configured(self.raft.configuration, entry)
@@ -219,9 +219,8 @@ class Server:
         return index
 
     def step(self, message: Message) -> None:
-        if self.is_up:
-            self.raft.step(message)
-            self.pump()
+        self.raft.step(message)
+        self.pump()
 
     def read(self, context: int) -> None:
         self.raft.read_index(context)
@@ -276,11 +275,12 @@ class Cluster:
         if at >= len(self.network):
             return False
         message = self.network.pop(at)
-        if (message.from_id, message.to_id) in self.cuts or message.to_id not in self.servers:
+        server = self.servers.get(message.to_id)
+        if server is None or not server.is_up or (message.from_id, message.to_id) in self.cuts:
             self.tell(f"lost {message}")
         else:
             self.tell(str(message))
-            self.servers[message.to_id].step(message)
+            server.step(message)
         return True
 
     def drop(self, wanted: Callable[[Message], bool] = lambda message: True) -> list[Message]:
@@ -321,8 +321,11 @@ class Cluster:
             if other is not server and other.raft.leader_id:
                 other.tick(30)  # else it would stay with the leader it hears
         self.drop()
-        server.campaign()
-        self.settle()
+        for _ in range(2):  # again, where it only learnt of a later term
+            server.campaign()
+            self.settle()
+            if server.is_leader:
+                break
         assert server.is_leader, server.raft
         return server
 
@@ -331,3 +334,28 @@ class Cluster:
         leaders = [server for server in self.servers.values() if server.is_leader]
         assert leaders, "nobody leads"
         return max(leaders, key=lambda server: server.raft.term)
+
+
+FOUNDING = founding([1, 2, 3])
+
+
+def log_of(*terms: int) -> list[Entry]:
+    """A log whose entries, from index 2 on, are of these terms; entry 1 is the founding set."""
+    return [FOUNDING, *(Entry(index, term, ENTRY_COMMAND, b"%d" % index)
+                        for index, term in enumerate(terms, 2))]
+
+
+def cluster_of(logs: dict[int, list[Entry]], term: int, commit: int = 1) -> Cluster:
+    """Nodes that start again with these logs, all in one term."""
+    cluster = Cluster([])
+    for node_id, log in logs.items():
+        cluster.add(node_id, log, HardState(term, 0, commit), seed=1)
+    return cluster
+
+
+def kinds(messages) -> list[int]:
+    return [message.kind for message in messages]
+
+
+def places(log: list[Entry]) -> list[tuple[int, int]]:
+    return [(entry.index, entry.term) for entry in log]

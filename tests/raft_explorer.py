@@ -1,8 +1,9 @@
 """Random walks through what may happen to a few machines, with Raft's promises checked throughout.
 
 One seed is one walk: which node's time passes, which message arrives, twice or never, what is
-synced, who crashes and how much of its unsynced writes survives, who is cut off, what is asked. After
-each event the checks of `Checker` hold; at the end the world is healed, and must elect and commit.
+synced, who crashes and how much of its unsynced writes survives, who is cut off, what is asked.
+After each event the checks of `Checker` hold; at the end the world is healed, and must elect and
+commit.
 `python tests/raft_explorer.py SEED [EVENTS]` walks one walk again and tells it line by line.
 """
 
@@ -223,13 +224,12 @@ class Walk:
 
     def deliver(self) -> None:
         network = self.cluster.network
-        if not network:
-            return
         if self.random.random() < self.lossiness:
-            return self.lose()
-        # Mostly in order, sometimes anything.
-        last = len(network) if self.random.random() < 0.2 else min(len(network), 4)
-        self.cluster.deliver(self.random.randrange(last))
+            self.lose()
+        elif network:
+            # Mostly in order, sometimes anything.
+            last = len(network) if self.random.random() < 0.2 else min(len(network), 4)
+            self.cluster.deliver(self.random.randrange(last))
 
     def lose(self) -> None:
         if self.cluster.network:

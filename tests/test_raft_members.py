@@ -1,4 +1,4 @@
-"""Configurations: when they take effect, who may campaign in them, and what a change does to roles.
+"""Configurations: when they take effect, who may campaign in them, what a change does to roles.
 
 "D" is a section of the dissertation. Where the machine departs from it (raft.pxd, I6 and I9), the
 test says so.
@@ -148,7 +148,7 @@ def test_a_change_of_an_earlier_leader_is_pending_for_the_next_one():
     assert configurations(cluster)[2] == "voters=(1 2 3) learners=(8)"
 
 
-# -- who campaigns ---------------------------------------------------------------------------------
+# -- who campaigns -------------------------------------------------------------------------------
 
 def test_nobody_campaigns_with_a_committed_configuration_it_has_not_applied():
     """I5. Guard: `configuring` in `_may_campaign`."""
@@ -231,7 +231,7 @@ def test_a_learner_holds_everything_and_counts_for_nothing():
     assert not leader.is_leader, "a learner's contact does not keep a leader"
 
 
-# -- what a change does ----------------------------------------------------------------------------
+# -- what a change does --------------------------------------------------------------------------
 
 @pytest.mark.parametrize("text", ["simple r1", "simple l1"])
 def test_a_leader_that_is_removed_or_demoted_steps_down_once_that_is_applied(text):
@@ -338,7 +338,7 @@ def test_a_transfer_to_one_who_is_no_voter_any_more_is_given_up():
 
 
 def test_a_removed_node_that_was_not_told_disturbs_nobody():
-    """D 4.2.3: servers that are not in the new configuration can disrupt the cluster. Guard: I8."""
+    """D 4.2.3: servers that are not in the new configuration can disrupt it. Guard: I8."""
     cluster = Cluster([1, 2, 3])
     leader = cluster.elect(1)
     cluster.cut(3)
@@ -382,7 +382,8 @@ def test_what_an_answer_says_is_committed_is_believed_only_of_the_same_entry(
     entry = Entry(2, 1, ENTRY_COMMAND, b"")
     cluster[2].step(Message(MESSAGE_APPEND, 1, 2, 1, index=1, log_term=1, entries=(entry,)))
     cluster[2].campaign()
-    cluster[2].step(Message(MESSAGE_PRE_VOTE_ANSWER, 3, 2, 2, commit_index=commit_index, log_term=log_term))
+    cluster[2].step(Message(MESSAGE_PRE_VOTE_ANSWER, 3, 2, 2, commit_index=commit_index,
+                            log_term=log_term))
     assert cluster[2].raft.log.commit_index == learnt
 
 
@@ -394,8 +395,8 @@ def test_a_disk_that_went_back_in_time_is_noticed():
     cluster[2].crash()
     del cluster[2].disk.entries[1:]
     cluster[2].restart()
-    with pytest.raises(InvariantBroken, match="node 2 once acknowledged entry 2, says the leader 1 "
-                                              "of term 2, and its log ends at 1: its disk went"):
+    with pytest.raises(InvariantBroken, match="node 2 once acknowledged entry 2, says the leader "
+                                              "1 of term 2, and its log ends at 1: its disk"):
         cluster[2].step(Message(MESSAGE_HEARTBEAT, 1, 2, 2, commit_index=2))
 
 

@@ -1,13 +1,13 @@
-"""The claims of the Raft paper and dissertation, a test for each, on machines in memory.
+"""The claims of the Raft paper, a test for each, on machines in memory.
 
 "§" is a section of the paper (In Search of an Understandable Consensus Algorithm, extended
-version), "D" one of the dissertation (Consensus: Bridging Theory and Practice). Each test names
-the guard without which it fails.
+version), "D" one of the dissertation (Consensus: Bridging Theory and Practice), whose other claims
+are in test_raft_dissertation.py. Each test names the guard without which it fails.
 """
 
 import pytest
 
-from raft_cluster import Cluster, founding
+from raft_cluster import FOUNDING, Cluster, cluster_of, kinds, log_of, places
 from seafoam._core import limits
 from seafoam._core.message import (
     ENTRY_COMMAND,
@@ -18,7 +18,6 @@ from seafoam._core.message import (
     MESSAGE_HEARTBEAT_ANSWER,
     MESSAGE_PRE_VOTE,
     MESSAGE_PRE_VOTE_ANSWER,
-    MESSAGE_TIMEOUT_NOW,
     MESSAGE_VOTE,
     MESSAGE_VOTE_ANSWER,
     Entry,
@@ -34,35 +33,12 @@ from seafoam._core.raft import (
 )
 from seafoam.errors import InvariantBroken
 
-FOUNDING = founding([1, 2, 3])
 HEARTBEAT_TICKS = limits.HEARTBEAT_MS // limits.TICK_MS
 ELECTION_TICKS_MIN = limits.ELECTION_MS_MIN // limits.TICK_MS
 ELECTION_TICKS_MAX = limits.ELECTION_MS_MAX // limits.TICK_MS
 
 
-def log_of(*terms: int) -> list[Entry]:
-    """A log whose entries, from index 2 on, are of these terms; entry 1 is the founding set."""
-    return [FOUNDING, *(Entry(index, term, ENTRY_COMMAND, b"%d" % index)
-                        for index, term in enumerate(terms, 2))]
-
-
-def cluster_of(logs: dict[int, list[Entry]], term: int, commit: int = 1) -> Cluster:
-    """Nodes that start again with these logs, all in one term."""
-    cluster = Cluster([])
-    for node_id, log in logs.items():
-        cluster.add(node_id, log, HardState(term, 0, commit), seed=1)
-    return cluster
-
-
-def kinds(messages) -> list[int]:
-    return [message.kind for message in messages]
-
-
-def places(log: list[Entry]) -> list[tuple[int, int]]:
-    return [(entry.index, entry.term) for entry in log]
-
-
-# -- §5.1: terms -----------------------------------------------------------------------------------
+# -- §5.1: terms ---------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("role", [ROLE_FOLLOWER, ROLE_CANDIDATE, ROLE_LEADER])
 def test_whoever_sees_a_later_term_becomes_a_follower_in_it(role):
@@ -125,7 +101,7 @@ def test_terms_never_go_back_across_a_restart():
     assert (cluster[2].raft.term, cluster[2].raft.vote) == (5, 1)
 
 
-# -- §5.2: elections -------------------------------------------------------------------------------
+# -- §5.2: elections -----------------------------------------------------------------------------
 
 def test_all_start_as_followers():
     """§5.2: when servers start up, they begin as followers."""
@@ -167,7 +143,7 @@ def test_a_follower_that_hears_its_leader_does_not_campaign():
 
 def test_a_candidate_raises_its_term_votes_for_itself_and_asks_all():
     """§5.2: increments its current term, votes for itself and issues RequestVote to each of the
-    others. Here it asks after its own sync. Guard: `become_candidate`, and the list `_stand` uses."""
+    others. Here it asks after its own sync. Guard: `become_candidate`, the list `_stand` uses."""
     cluster = Cluster([1, 2, 3])
     server = cluster[1]
     server.campaign()
@@ -305,7 +281,7 @@ def test_a_slow_disk_leads_to_one_campaign_not_to_many():
     assert server.raft.role == ROLE_PRE_CANDIDATE
 
 
-# -- §5.3: log replication -------------------------------------------------------------------------
+# -- §5.3: log replication -----------------------------------------------------------------------
 
 def test_a_leader_appends_and_sends_in_parallel_with_its_own_disk():
     """§5.3 and D 10.2.1: the leader appends the command and issues AppendEntries; it may write in
@@ -497,15 +473,15 @@ def test_a_follower_sees_two_leaders_of_one_term():
         cluster[2].step(Message(MESSAGE_HEARTBEAT, 3, 2, 2))
 
 
-# -- §5.4: safety ----------------------------------------------------------------------------------
+# -- §5.4: safety --------------------------------------------------------------------------------
 
 @pytest.mark.parametrize(("own", "asked", "is_rejected"), [
     ([1], (2, 1), False), ([1], (3, 1), False), ([1, 1], (2, 1), True),
     ([1], (2, 2), False), ([1, 1], (2, 2), False), ([2], (3, 1), True), ([2], (9, 1), True),
 ])
 def test_a_vote_goes_to_a_log_that_is_at_least_as_up_to_date(own, asked, is_rejected):
-    """§5.4.1: later last terms, then longer logs, are more up to date. Guard: `_is_up_to_date`, for
-    votes and before them."""
+    """§5.4.1: later last terms, then longer logs, are more up to date. Guard: `_is_up_to_date`,
+    for votes and before them."""
     index, log_term = asked
     cluster = cluster_of({1: [FOUNDING], 2: log_of(*own), 3: [FOUNDING]}, term=3)
     for kind in (MESSAGE_PRE_VOTE, MESSAGE_VOTE):
@@ -516,7 +492,7 @@ def test_a_vote_goes_to_a_log_that_is_at_least_as_up_to_date(own, asked, is_reje
 
 
 def test_entries_of_an_earlier_term_are_not_committed_by_counting():
-    """§5.4.2, figure 8: only entries of the leader's own term are; the others follow. Guard: I3."""
+    """§5.4.2, figure 8: only entries of the leader's own term are. Guard: I3."""
     cluster = cluster_of({1: log_of(2), 2: log_of(2), 3: [FOUNDING]}, term=3)
     leader = cluster[1]
     leader.campaign()
@@ -548,7 +524,7 @@ def test_a_committed_entry_is_never_replaced():
         cluster[2].step(Message(MESSAGE_APPEND, 1, 2, 3, index=3, log_term=2))
 
 
-# -- §5.5, §5.6: crashes and time ------------------------------------------------------------------
+# -- §5.5, §5.6: crashes and time ----------------------------------------------------------------
 
 def test_messages_that_come_twice_do_no_harm():
     """§5.5: Raft RPCs are idempotent."""
@@ -565,7 +541,8 @@ def test_messages_that_come_twice_do_no_harm():
 
 
 def test_a_crashed_follower_is_sent_what_it_missed():
-    """§5.5: if a follower crashes, AppendEntries is retried until it restarts. Guard: `must_ask`."""
+    """§5.5: if a follower crashes, AppendEntries is retried until it restarts. Guard:
+    `must_ask`."""
     cluster = Cluster([1, 2, 3])
     leader = cluster.elect(1)
     cluster[3].crash()
@@ -577,7 +554,7 @@ def test_a_crashed_follower_is_sent_what_it_missed():
     assert cluster[3].applied == leader.applied and leader.raft.term == 2
 
 
-# -- §8: clients -----------------------------------------------------------------------------------
+# -- §8: clients ---------------------------------------------------------------------------------
 
 def test_a_leader_begins_its_term_with_an_empty_entry():
     """§8: to know which entries are committed. Guard: `append` in `become_leader`."""
@@ -585,155 +562,6 @@ def test_a_leader_begins_its_term_with_an_empty_entry():
     leader = cluster.elect(1)
     assert leader.disk.entries[-1] == Entry(2, 2, ENTRY_EMPTY, b"")
     assert leader.raft.read_floor_index == 2
-
-
-# -- D 9.6: pre-vote -------------------------------------------------------------------------------
-
-def test_a_pre_vote_changes_nothing_at_either_end():
-    """D 9.6: a candidate first learns whether a majority would vote for it; its term stays.
-    Guard: `become_pre_candidate`, `_adopt_term`."""
-    cluster = Cluster([1, 2, 3])
-    cluster[1].campaign()
-    assert (cluster[1].raft.role, cluster[1].raft.term) == (ROLE_PRE_CANDIDATE, 1)
-    asked = list(cluster.network)
-    assert kinds(asked) == [MESSAGE_PRE_VOTE] * 2 and {message.term for message in asked} == {2}
-    cluster.deliver()
-    assert (cluster[2].raft.term, cluster[2].raft.vote) == (1, 0)
-    assert cluster[1].disk.writes == cluster[2].disk.writes == []
-
-
-def test_a_node_that_was_cut_off_disturbs_nobody_when_it_comes_back():
-    """D 9.6: a partitioned server does not increase its term. Guard: the pre-vote in
-    `_campaign`."""
-    cluster = Cluster([1, 2, 3])
-    leader = cluster.elect(1)
-    cluster.cut(3)
-    cluster.tick(10 * ELECTION_TICKS_MAX)
-    assert cluster[3].raft.term == 2
-    cluster.heal()
-    cluster.tick(ELECTION_TICKS_MAX)
-    assert leader.is_leader and leader.raft.term == 2 and cluster[3].raft.leader_id == 1
-
-
-def test_a_pre_vote_that_is_lost_leads_back_to_following():
-    """D 9.6: only if a majority would vote. Guard: "lost" in `_count_votes`."""
-    cluster = cluster_of({1: [FOUNDING], 2: log_of(1), 3: log_of(1)}, term=1)
-    cluster[1].campaign()
-    cluster.settle()
-    assert (cluster[1].raft.role, cluster[1].raft.term) == (ROLE_FOLLOWER, 1)
-
-
-def test_a_grant_for_another_term_does_not_count():
-    """D 9.6: an answer is about the term that was asked for. Guard: the comparison in
-    `_on_pre_vote_answer`."""
-    cluster = Cluster([1, 2, 3])
-    cluster[1].campaign()
-    cluster[1].step(Message(MESSAGE_PRE_VOTE_ANSWER, 2, 1, 3))
-    assert cluster[1].raft.role == ROLE_PRE_CANDIDATE
-
-
-# -- D 6.2 and 4.2.3: check-quorum, and who hears a leader -----------------------------------------
-
-def test_a_leader_without_a_majority_steps_down():
-    """D 6.2: a leader steps down if an election timeout elapses without a majority's contact.
-    Guard: `heard_within` in `_tick_leader`."""
-    cluster = Cluster([1, 2, 3])
-    leader = cluster.elect(1)
-    cluster.cut(1)
-    leader.tick(ELECTION_TICKS_MIN - 1)
-    assert leader.is_leader
-    leader.tick()
-    assert (leader.raft.role, leader.raft.term, leader.raft.leader_id) == (ROLE_FOLLOWER, 2, 0)
-
-
-def test_a_leader_with_a_majority_stays():
-    """D 6.2. Guard: `heard_at`."""
-    cluster = Cluster([1, 2, 3])
-    leader = cluster.elect(1)
-    cluster.cut(3)
-    cluster.tick(5 * ELECTION_TICKS_MAX)
-    assert leader.is_leader and leader.raft.term == 2
-
-
-@pytest.mark.parametrize("kind", [MESSAGE_PRE_VOTE, MESSAGE_VOTE])
-def test_who_hears_a_leader_ignores_candidates(kind):
-    """D 4.2.3: a server that receives a RequestVote within the minimum election timeout of hearing
-    from a current leader neither updates its term nor grants its vote. Guard: I8."""
-    cluster = Cluster([1, 2, 3])
-    cluster.elect(1)
-    asked = Message(kind, 3, 2, 9, index=9, log_term=2)
-    cluster[2].step(asked)
-    cluster[1].step(Message(kind, 3, 1, 9, index=9, log_term=2))
-    assert cluster.drop() == [] and cluster[2].raft.term == cluster[1].raft.term == 2
-    cluster[2].tick(ELECTION_TICKS_MIN - 1)
-    cluster[2].step(asked)
-    assert cluster.drop() == []
-    cluster[2].tick()
-    cluster.drop()
-    cluster[2].step(asked)
-    cluster[2].sync_all()
-    [answer] = cluster.drop()
-    assert not answer.is_rejected
-
-
-# -- D 3.10: leadership transfer -------------------------------------------------------------------
-
-def test_a_transfer_brings_the_target_up_to_date_and_has_it_campaign_at_once():
-    """D 3.10: the prior leader stops accepting requests, updates the target's log, and sends
-    TimeoutNow. Guard: `match_index == last_index` in `_hand_over`."""
-    cluster = Cluster([1, 2, 3])
-    leader = cluster.elect(1)
-    cluster.cut(2)
-    leader.propose(b"x")
-    cluster.settle()
-    cluster.heal()
-    leader.raft.transfer_to(2)
-    leader.pump()
-    assert leader.raft.is_transferring
-    with pytest.raises(InvariantBroken, match="hands over takes no proposals"):
-        leader.propose(b"y")
-    assert MESSAGE_TIMEOUT_NOW not in kinds(cluster.network), "entry 3 is missing there"
-    cluster.tick(HEARTBEAT_TICKS)
-    assert cluster[2].is_leader and cluster[2].raft.term == 3
-    assert leader.raft.role == ROLE_FOLLOWER and not leader.raft.is_transferring
-    assert cluster[2].applied[2].data == b"x"
-
-
-def test_a_transfer_overrides_hearing_a_leader_and_skips_the_pre_vote():
-    """D 3.10 and 4.2.3: the RequestVote carries a flag. Guard: VOTE_FORCED."""
-    cluster = Cluster([1, 2, 3])
-    leader = cluster.elect(1)
-    lines = []
-    cluster.tell = lines.append
-    leader.raft.transfer_to(3)
-    leader.pump()
-    cluster.settle()
-    assert cluster[3].is_leader
-    assert not any("pre_vote" in line for line in lines)
-
-
-def test_a_transfer_that_does_not_finish_is_given_up():
-    """D 3.10: if it does not complete after about an election timeout, the prior leader resumes.
-    Guard: `_transfer_tick`."""
-    cluster = Cluster([1, 2, 3])
-    leader = cluster.elect(1)
-    cluster.cut(3)
-    leader.raft.transfer_to(3)
-    leader.pump()
-    cluster.tick(ELECTION_TICKS_MIN - 1)
-    assert leader.raft.is_transferring
-    cluster.tick()
-    assert leader.is_leader and not leader.raft.is_transferring
-    leader.propose(b"x")
-
-
-@pytest.mark.parametrize("target", [1, 4, 9])
-def test_only_another_voter_can_take_over(target):
-    """D 3.10: to another server of the cluster; a learner or the leader itself cannot."""
-    cluster = Cluster([1, 2, 3], learners=[4])
-    leader = cluster.elect(1)
-    with pytest.raises(InvariantBroken, match="cannot take over"):
-        leader.raft.transfer_to(target)
 
 
 def test_a_stranger_counts_for_nothing():

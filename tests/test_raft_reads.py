@@ -147,7 +147,7 @@ def test_a_stale_leader_serves_no_read():
 
 
 def test_reads_that_may_never_be_answered_are_counted():
-    """Whoever waits asks again when `reads_lost` moves. Guard: `_lead_by` and `become_follower`."""
+    """Whoever waits asks again when `reads_lost` moves. Guard: `_lead_by`, `become_follower`."""
     cluster = Cluster([1, 2, 3])
     leader = cluster.elect(1)
     cluster[2].read(7)

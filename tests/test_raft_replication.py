@@ -38,7 +38,7 @@ def led() -> Cluster:
     return cluster
 
 
-# -- windows ---------------------------------------------------------------------------------------
+# -- windows -------------------------------------------------------------------------------------
 
 def test_appends_follow_each_other_without_waiting():
     """Dissertation, 10.2.2: pipelining. Guard: `next_index` in `sent`."""
@@ -108,7 +108,7 @@ def test_an_append_is_cut_at_its_bound_and_takes_one_entry_whatever_its_size():
     assert appends(cluster) == [(2, [3, 4]), (4, [5]), (5, [6]), (6, [7])]
 
 
-# -- probing ---------------------------------------------------------------------------------------
+# -- probing -------------------------------------------------------------------------------------
 
 def test_a_new_leader_asks_once_and_waits():
     """Guard: `is_waiting`."""
@@ -166,9 +166,9 @@ def test_a_full_window_that_was_lost_is_found_out_too():
     ({"index": 4}, 4, 8),                                                    # news
     ({"index": 2}, 2, 8),                                                    # known
     ({"index": 0}, 2, 8),
-    ({"index": 2, "is_rejected": True, "hint_index": 1, "hint_term": 1}, 2, 8),  # acknowledged since
+    ({"index": 2, "is_rejected": True, "hint_index": 1, "hint_term": 1}, 2, 8),  # came too late
     ({"index": 6, "is_rejected": True, "hint_index": 4, "hint_term": 2}, 2, 5),  # lost on the way
-    ({"index": 6, "is_rejected": True, "hint_index": 1, "hint_term": 1}, 2, 3),  # never below match
+    ({"index": 6, "is_rejected": True, "hint_index": 1, "hint_term": 1}, 2, 3),  # not below match
     ({"index": 6, "is_rejected": True, "hint_index": 99, "hint_term": 2}, 2, 6),
 ])
 def test_what_an_answer_moves(answer, match, following):
@@ -196,7 +196,7 @@ def test_while_probing_only_the_append_that_is_out_can_be_refused():
 def test_an_acknowledgement_of_what_was_never_sent_is_no_mistake_of_the_network():
     """Guard: `ensure` in `answered`."""
     cluster = led()
-    with pytest.raises(InvariantBroken, match="node 2 acknowledges entry 9, the leader's log ends"):
+    with pytest.raises(InvariantBroken, match="node 2 acknowledges entry 9, the leader's log"):
         acknowledge(cluster, 9)
 
 
@@ -222,7 +222,7 @@ def test_a_heartbeat_is_told_apart_from_an_append():
     assert cluster[1].raft.log.commit_index == index - 1
 
 
-# -- entries that were let go ----------------------------------------------------------------------
+# -- entries that were let go --------------------------------------------------------------------
 
 def lagging(kept_bytes_max: int) -> Cluster:
     """Node 3 missed 40 entries, of which a leader keeps few."""
@@ -346,7 +346,7 @@ def test_a_newcomer_gets_the_log_from_its_first_entry():
     assert str(cluster[4].raft.configuration) == "voters=(1 2 3) learners=(4)"
 
 
-# -- reports of the disk ---------------------------------------------------------------------------
+# -- reports of the disk -------------------------------------------------------------------------
 
 def test_a_report_about_a_tail_that_was_cut_off_says_nothing_of_what_replaced_it():
     """Within one term, too: the old tail was handed to the disk in it. Guard: `log_term` in

@@ -53,6 +53,9 @@ TESTED_BY = {
     "ports": "test_disk.py",
     "_core.buffer": "test_json.py",
     "_core.json_scan": "test_json.py",
+    "_core.progress": "test_raft_replication.py",
+    "_core.reads": "test_raft_reads.py",
+    "_core.replication": "test_raft_replication.py",
     "_core.segment_system": "test_segment.py",
 }
 

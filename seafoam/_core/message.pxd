@@ -45,7 +45,7 @@ cpdef enum:
                                    # context: the read round it confirms, 0 for none
     MESSAGE_HEARTBEAT_ANSWER = 7   # context, as it came
     MESSAGE_READ_INDEX = 8         # context: the asker's
-    MESSAGE_READ_INDEX_ANSWER = 9  # context, as it came; index: what must be applied before reading
+    MESSAGE_READ_INDEX_ANSWER = 9  # context, as it came; index: to be applied before reading
     MESSAGE_TIMEOUT_NOW = 10       # campaign at once: the leader hands over to the receiver
 
 cdef enum:

@@ -1,8 +1,9 @@
 # How far one follower (or learner) has come, as its leader knows it, and what it may be sent next.
 #
 # Owns the positions of one member and the window of appends it has not answered. Must never know
-# the log or a clock, nor send anything: the machine does, and tells. Everything said about a member
-# may be late, doubled or out of order; a position it has acknowledged in this term never falls.
+# the log or a clock, nor send anything: the machine does, and tells. Everything said about a
+# member may be late, doubled or out of order; a position it has acknowledged in this term never
+# falls.
 #
 #      match_index < next_index
 #
@@ -32,7 +33,7 @@ cdef struct InFlight:
 cdef class Progress:
     cdef readonly uint64_t node_id
     cdef readonly int state
-    cdef readonly uint64_t match_index          # all up to here is on its disk as the leader has it
+    cdef readonly uint64_t match_index          # its disk has all up to here, as the leader does
     cdef readonly uint64_t next_index           # the next entry to send
     # Highest commit index that an append in flight or answered tells, never above next_index - 1.
     cdef readonly uint64_t told_commit_index

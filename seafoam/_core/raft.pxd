@@ -1,8 +1,8 @@
 # The Raft machine: what a node must do next, from what has happened to it. No I/O, no clock.
 #
-# Owns term, vote, role, the log, and what a leader knows of the others. Must never ask for an answer
-# to leave before what it rests on is on disk, never commit by its own disk's word what an earlier
-# term wrote, never change role but through become_*.
+# Owns term, vote, role, the log, and what a leader knows of the others. Must never ask for an
+# answer to leave before what it rests on is on disk, never commit by its own disk's word what an
+# earlier term wrote, never change role but through become_*.
 #
 # The pump around it (seafoam/node.py) runs this cycle:
 #
@@ -33,17 +33,20 @@
 #       commit index that covers it is synced. One is under way at a time.
 #   I7  A read is served by a round that began after it was asked for, in a term of which an entry
 #       is committed.
-#   I8  While it hears from a leader, nobody helps another to become one, unless that leader said so.
+#   I8  While it hears from a leader, nobody helps another to become one, unless by that leader's
+#       own wish.
 #   I9  Whoever answers a candidate says what it knows to be committed. Without it, a configuration
-#       that is in force where nobody may campaign any more (a leader that removed itself) could stay
-#       unknown to those who may, and these would need the vote of one who is longer than they are.
+#       that is in force where nobody may campaign any more (a leader that removed itself) could
+#       stay unknown to those who may, and these would need the vote of one whose log is longer
+#       than theirs.
 #
 # Departures from the dissertation: a vote is asked for after the asker's own sync (I1), and a
 # configuration takes effect when it is applied, not when it is appended (I6); whence I9.
 #
 # A message that comes late, twice or out of order does no harm and is mostly passed over. One that
 # no correct sequence can explain (a committed entry contradicted, two leaders in one term, an
-# acknowledgement of what was never sent or is gone) raises InvariantBroken, which ends the process.
+# acknowledgement of what was never sent or is gone) raises InvariantBroken, which ends the
+# process.
 
 from libc.stdint cimport uint64_t
 

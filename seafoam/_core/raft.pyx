@@ -528,7 +528,7 @@ cdef class Raft:
         self._messages.append(answer)
 
 
-# -- what each kind of message does, in its own term -----------------------------------------------
+# -- what each kind of message does, in its own term ---------------------------------------------
 
 cdef int _on_pre_vote(Raft raft, Message message) except -1:
     cdef Message answer
@@ -606,9 +606,9 @@ cdef int _on_heartbeat(Raft raft, Message message) except -1:
     cdef Message answer
     raft._follow(message.from_id)
     ensure(message.commit_index <= raft.log.last_index,
-           f"node {raft.node_id:x} once acknowledged entry {message.commit_index}, says the leader "
-           f"{message.from_id:x} of term {raft.term}, and its log ends at {raft.log.last_index}: "
-           f"its disk went back in time")
+           f"node {raft.node_id:x} once acknowledged entry {message.commit_index}, says the "
+           f"leader {message.from_id:x} of term {raft.term}, and its log ends at "
+           f"{raft.log.last_index}: its disk went back in time")
     raft.log.commit_to(message.commit_index)
     answer = raft._message(MESSAGE_HEARTBEAT_ANSWER, message.from_id)
     answer.context = message.context

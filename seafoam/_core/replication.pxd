@@ -2,8 +2,8 @@
 #
 # Owns each one's `Progress`, in the order of ids. Made when a node becomes leader, gone when it no
 # longer is. Must never decide what is committed or who leads, and never send an entry otherwise
-# than as the log or the disk holds it. Members may be sent what the leader's own disk has not synced
-# yet: its own part of a majority is counted apart.
+# than as the log or the disk holds it. Members may be sent what the leader's own disk has not
+# synced yet: its own part of a majority is counted apart.
 #
 # What is due goes out when the machine is asked for a Ready, so that everything that was proposed
 # and acknowledged in one turn shares an append. Entries that the log in memory has let go of are

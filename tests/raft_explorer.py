@@ -18,6 +18,7 @@ from seafoam._core.confchange import Configuration
 from seafoam._core.message import (
     ENTRY_CONFIGURATION,
     MESSAGE_APPEND_ANSWER,
+    MESSAGE_VOTE,
     MESSAGE_VOTE_ANSWER,
     Entry,
     Message,
@@ -98,7 +99,10 @@ class Checker:
         if message.is_rejected:
             return
         disk = self.cluster.servers[message.from_id].disk
-        if message.kind == MESSAGE_VOTE_ANSWER:
+        if message.kind == MESSAGE_VOTE:
+            hold(disk.hard_state.term >= message.term,
+                 f"{message} may be asked again after a crash, with a shorter log")
+        elif message.kind == MESSAGE_VOTE_ANSWER:
             hold(disk.hard_state.term > message.term
                  or (disk.hard_state.term, disk.hard_state.vote) == (message.term, message.to_id),
                  f"{message} rests on a vote that is not durable")

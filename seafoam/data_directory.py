@@ -27,7 +27,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from seafoam._core.wal import Damage, Recovery, first_segment, recover, segment_name
-from seafoam._core.wire import SEGMENT_HEADER_BYTES, decode_meta, encode_meta
+from seafoam._core.wire import SEGMENT_HEADER_BYTES, decode_meta, encode_meta, is_blank
 from seafoam.errors import DataDamaged, StartError
 
 __all__ = ["DataDirectory"]
@@ -137,7 +137,7 @@ class DataDirectory:
         paths = sorted(self._wal.iterdir()) if self._wal.exists() else []
         for path in paths:
             is_first = path.name == segment_name(FIRST_SEGMENT_NUMBER)
-            if not is_first or any(path.read_bytes()[SEGMENT_HEADER_BYTES:]):
+            if not is_first or not is_blank(path.read_bytes(), SEGMENT_HEADER_BYTES):
                 raise StartError(
                     f"{self.path} holds a log but no META, which says whose it is; put META back, "
                     f"or name an empty or new directory"

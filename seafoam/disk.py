@@ -8,8 +8,8 @@ after a write or sync that failed.
 The next segment is always prepared while the current one is written, by a thread of its own, so
 that a rotation waits for nothing and room is known ahead: what fits into the current and the
 prepared segment cannot meet a full disk. The disk is `full` from the moment that falls below a
-reserve, which only happens where the next segment cannot be prepared for want of room, or is
-asked for faster than it can be prepared.
+reserve, which only happens where the next segment cannot be prepared for want of room or of
+descriptors, or is asked for faster than it can be prepared.
 
     append -> WalWriter -> queued in the disk thread ------------------> synced -> on_durable
                     \\--> waiting, only while its segment is prepared --/
@@ -44,8 +44,10 @@ IDLE_MARKER_SECONDS = 0.25
 #: holds the largest record and as much again.
 RESERVE_DIVISOR = 2
 
-#: What a system answers that has no room; everything else is a failure.
+#: What a system answers that has no room, or no descriptor to spare: not now. Everything else is a
+#: failure.
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+NOT_NOW = NO_ROOM | {errno.EMFILE, errno.ENFILE}
 
 logger = logging.getLogger("seafoam.disk")
 
@@ -88,7 +90,7 @@ class FileDisk:
         self._header = b""
         self._preparing: Future[int] | None = None
         self._preparer = ThreadPoolExecutor(1, thread_name_prefix="seafoam-prepare")
-        self._lacks_room = False
+        self._lacks_next = False
         self._marker_timer: asyncio.TimerHandle | None = None
 
     # -- opening and closing -------------------------------------------------------------------
@@ -108,6 +110,9 @@ class FileDisk:
             raise StartError(
                 f"the data directory {self.path} cannot be used: {where}: {error.strerror}"
             ) from None
+        except DiskFailed as error:
+            self._let_go()
+            raise StartError(f"the disk thread cannot be started: {error}") from None
         except BaseException:
             self._let_go()
             raise
@@ -312,12 +317,12 @@ class FileDisk:
     def _prepare(self, *, once_more: bool = False) -> None:
         """See to it that the segment behind the one in use is being prepared, if it is not.
 
-        Where there was no room before, only `once_more`: every append would ask in vain.
+        Where that was not possible before, only `once_more`: every append would ask in vain.
         """
         if self._preparing is not None or not self._is_open:
             return
         has_next = max(self._fds) > self._writer.segment_number
-        if has_next or (self._lacks_room and not once_more):
+        if has_next or (self._lacks_next and not once_more):
             return
         self._preparing = self._preparer.submit(
             self._directory.create_segment, max(self._fds) + 1, self._next_header()
@@ -340,26 +345,27 @@ class FileDisk:
             self._take_segment(prepared.result)
 
     def _take_segment(self, create: Callable[[], int]) -> bool:
-        """Write on in one more segment; or remember that there is no room for it."""
+        """Write on in one more segment; or remember that there can be none now."""
         header = self._next_header()
         try:
             self._fds[max(self._fds) + 1] = create()
             self._header = header
         except OSError as error:
-            if error.errno not in NO_ROOM:
+            if error.errno not in NOT_NOW:
                 self._fail(f"preparing a segment of the log failed: {error}")
                 return False
-            if not self._lacks_room:
+            if not self._lacks_next:
                 logger.warning(
-                    "the disk of %s has no room for the log's next %d bytes; of what is reserved "
-                    "%d bytes are left, and writes are refused below %d", self.path,
-                    self._segment_bytes, self.room_bytes(), self._reserve_bytes,
+                    "the log's next %d bytes cannot be reserved in %s: %s; of what is reserved "
+                    "%d bytes are left, and writes are refused below %d", self._segment_bytes,
+                    self.path, error.strerror, self.room_bytes(), self._reserve_bytes,
                 )
-            self._lacks_room = True
+            self._lacks_next = True
             return False
-        if self._lacks_room:
-            logger.info("the disk of %s has room again", self.path)
-        self._lacks_room = False
+        if self._lacks_next:
+            logger.info("the log's next %d bytes are reserved in %s", self._segment_bytes,
+                        self.path)
+        self._lacks_next = False
         self._submit_waiting()
         return True
 
@@ -383,12 +389,12 @@ class FileDisk:
         """As `seafoam.ports.Disk.has_room`."""
         if self.full:
             return False
-        # Where there was room so far, the next segment will be there in time.
-        return not self._lacks_room or self.room_bytes() - more_bytes >= self._reserve_bytes
+        # Where the last one could be made, the next will be there in time.
+        return not self._lacks_next or self.room_bytes() - more_bytes >= self._reserve_bytes
 
     def retry_prepare(self) -> None:
         """As `seafoam.ports.Disk.retry_prepare`."""
-        if self._failure is None:
+        if self._lacks_next and self._failure is None:
             self._prepare(once_more=True)
 
     # -- looking -------------------------------------------------------------------------------

@@ -301,8 +301,7 @@ class Node:
     def _watch_room(self) -> None:
         if self._is_over:
             return
-        if self._disk.full:
-            self._disk.retry_prepare()
+        self._disk.retry_prepare()
         self._clock.call_later(ROOM_RETRY_SECONDS, self._watch_room)
 
     def _request_turn(self) -> None:

@@ -73,7 +73,10 @@ class Disk(Protocol):
         """
 
     def retry_prepare(self) -> None:
-        """Look again whether there is room; returns at once. For a timer, while `full`."""
+        """Where there was no room for what comes next, look again; returns at once.
+
+        For a timer, and whether `full` or not: `has_room` may be false long before.
+        """
 
     def status(self) -> dict[str, object]:
         """What `/status` says of the disk."""

@@ -12,6 +12,7 @@ import asyncio
 import errno
 import logging
 import os
+import resource
 import secrets
 import signal
 import socket
@@ -39,6 +40,8 @@ EXIT_CANNOT_START = 1
 #: What sysexits.h calls an internal software error: going on was not safe.
 EXIT_FATAL = 70
 
+#: Ports, log, map, event loop and threads take twenty; the rest is for a few clients.
+DESCRIPTORS_MIN = 64
 #: What is under way when a stop is asked for may take this long.
 STOP_GRACE_SECONDS = 5.0
 LISTEN_BACKLOG_COUNT = 1024
@@ -52,12 +55,28 @@ def run(settings: Settings) -> int:
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )
     try:
+        _check_descriptors()
         return uvloop.run(_serve(settings))
     except StartError as error:
         logger.error("cannot start: %s", error)
         return EXIT_CANNOT_START
+    except OSError as error:
+        if error.errno not in (errno.EMFILE, errno.ENFILE):
+            raise
+        logger.error("cannot start: %s; allow more (ulimit -n)", error.strerror)
+        return EXIT_CANNOT_START
     except KeyboardInterrupt:
         return EXIT_DONE
+
+
+def _check_descriptors() -> None:
+    # With fewer, the event loop itself ends in a way that nobody can make a sentence of.
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= soft < DESCRIPTORS_MIN:
+        raise StartError(
+            f"the process may have only {soft} open files, of which it needs {DESCRIPTORS_MIN} "
+            f"without any client; allow more (ulimit -n)"
+        )
 
 
 async def _serve(settings: Settings) -> int:

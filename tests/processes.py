@@ -131,10 +131,13 @@ def call(
     return response.status, json.loads(response.read())
 
 
-def server_refuses(data_dir: Path, *options: str, ports: tuple[str, str] = ("0", "0")) -> str:
+def server_refuses(
+    data_dir: Path, *options: str, ports: tuple[str, str] = ("0", "0"), descriptors: int = 1024
+) -> str:
     """What a node says that must not start: one sentence, no traceback; the last line."""
     done = subprocess.run(
-        [sys.executable, "-m", "seafoam", "server", *ports, "--data-dir", str(data_dir), *options],
+        ["sh", "-c", 'ulimit -n "$0" && exec "$@"', str(descriptors),
+         sys.executable, "-m", "seafoam", "server", *ports, "--data-dir", str(data_dir), *options],
         capture_output=True, text=True, env=environment(), timeout=START_SECONDS_MAX,
     )
     assert done.returncode in (1, 2), (done.returncode, done.stderr)

@@ -56,6 +56,13 @@ def test_a_node_that_says_that_it_serves_is_ready(data_dir):
         assert node.call("/get", {"key": "k29999"})[1]["value"] == text
 
 
+@pytest.mark.parametrize("few", [5, 11, 20, 63])
+def test_too_few_descriptors_are_one_sentence(data_dir, few):
+    said = server_refuses(data_dir, descriptors=few)
+    assert f"may have only {few} open files, of which it needs 64" in said
+    assert not data_dir.exists()
+
+
 @pytest.mark.parametrize("name", ["HTTP_PORT", "PEER_PORT"])
 def test_a_port_in_use_leaves_nothing_behind(data_dir, name):
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -29,6 +29,7 @@ from seafoam._core.wire import (
     encode_command,
     encode_founding,
     encode_meta,
+    is_blank,
 )
 from seafoam.errors import DataDamaged, StartError
 
@@ -63,6 +64,17 @@ FOUNDING = bytes.fromhex(
 MEMBERS = [(1, "127.0.0.1:3010"), (2, "[::1]:5010")]
 SEED = bytes(range(16))
 META = bytes.fromhex("534541464f414d4d 01000000 973c4fd7 efcdab8967452301 01000000 1ca72ecb")
+
+
+def test_blank_is_nothing_but_zeros():
+    for data in (b"", bytes(1), bytes(100)):
+        assert is_blank(data)
+    for at in (0, 1, 99):
+        data = bytes(at) + b"\1" + bytes(99 - at)
+        assert not is_blank(data)
+        assert not is_blank(data, at)
+        assert is_blank(data, at + 1)
+        assert is_blank(data, 1000)
 
 
 # -- commands -----------------------------------------------------------------------------------

@@ -21,10 +21,10 @@ from seafoam._core.wire cimport (
     SEGMENT_HEADER_BYTES,
     Record,
     SegmentHeader,
+    are_zeros,
     command_cost_bytes,
     get_record,
     get_segment_header,
-    is_blank,
     next_generation,
     put_record,
     put_segment_header,
@@ -354,7 +354,7 @@ cdef class _Reader:
                              f"which this Seafoam does not know")
         if status != STATUS_OK:
             # Records are written only behind a header that is durable.
-            if self.is_due or (size > SEGMENT_HEADER_BYTES and not is_blank(
+            if self.is_due or (size > SEGMENT_HEADER_BYTES and not are_zeros(
                     start + SEGMENT_HEADER_BYTES, size - SEGMENT_HEADER_BYTES)):
                 raise Damage(number, 0, "its header is not whole")
             return False
@@ -492,7 +492,7 @@ cdef class _Reader:
         cdef Record record
         cdef size_t offset = begin
         cdef size_t end = size
-        if begin >= size or is_blank(start + begin, size - begin):
+        if begin >= size or are_zeros(start + begin, size - begin):
             return 0
         while start[end - 1] == 0:
             end -= 1

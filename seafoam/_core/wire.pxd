@@ -151,7 +151,7 @@ cdef void put_record(uint8_t* target, const Record* record, uint32_t generation)
 cdef int get_record(const uint8_t* data, size_t data_bytes, uint32_t generation,
                     Record* record) noexcept nogil
 # Whether every byte is zero.
-cdef bint is_blank(const uint8_t* data, size_t data_bytes) noexcept nogil
+cdef bint are_zeros(const uint8_t* data, size_t data_bytes) noexcept nogil
 
 # -- commands ------------------------------------------------------------------------------------
 

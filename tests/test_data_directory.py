@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from seafoam import data_directory
-from seafoam._core.wal import segment_name
+from seafoam._core.wal import next_segment, segment_name
 from seafoam._core.wire import META_BYTES, RECORD_ENTRY, SEGMENT_HEADER_BYTES, encode_meta
 from seafoam.data_directory import DataDirectory
 from seafoam.errors import DataDamaged, StartError
@@ -232,32 +232,96 @@ def test_system_errors_are_left_to_the_caller(tmp_path):
 # -- durable before it is believed -------------------------------------------------------------
 
 
-def test_what_is_read_is_synced_and_dropped_from_the_cache_first(tmp_path, monkeypatch):
-    path = tmp_path / "d"
-    use(path)
-    (path / "wal" / segment_name(2)).write_bytes(bytes(SEGMENT_BYTES))
-    happened = []
+@pytest.fixture
+def happened(monkeypatch):
+    """What is done to files and folders from here on, in its order, by their names."""
+    calls = []
 
-    def name_of(fd: int) -> str:
-        return Path(f"/proc/self/fd/{fd}").resolve().name
+    def name_of(file) -> str:
+        path = Path(f"/proc/self/fd/{file}").resolve() if isinstance(file, int) else file
+        return path.name.removeprefix("0" * 15)
 
     def noting(call, function):
-        def noted(fd, *arguments):
-            happened.append((call, name_of(fd)))
-            return function(fd, *arguments)
+        def noted(file, *arguments):
+            calls.append((call, name_of(file)))
+            return function(file, *arguments)
 
         return noted
 
-    monkeypatch.setattr(data_directory, "sync_data", noting("sync", data_directory.sync_data))
-    monkeypatch.setattr(os, "posix_fadvise", noting("drop", os.posix_fadvise))
-    monkeypatch.setattr(
-        data_directory, "_read_written", noting("read", data_directory._read_written)
-    )
-    monkeypatch.setattr(os, "fsync", noting("sync", os.fsync))
+    for module, function, call in (
+        (data_directory, "sync_data", "sync"), (os, "fsync", "sync"),
+        (os, "posix_fadvise", "drop"), (data_directory, "_read_written", "read"),
+        (data_directory, "_reserve", "reserve"), (data_directory, "_write_all", "write"),
+        (Path, "rename", "rename"), (Path, "unlink", "unlink"),
+    ):
+        monkeypatch.setattr(module, function, noting(call, getattr(module, function)))
+    return calls
+
+
+def read(number: int) -> list[tuple[str, str]]:
+    return [(call, f"{number}.wal") for call in ("sync", "drop", "read")]
+
+
+MADE = [(call, "1.wal") for call in ("reserve", "sync", "write", "sync")] + [("sync", "wal")]
+META_WRITTEN = [("write", "META.new"), ("sync", "META.new"), ("rename", "META.new"), ("sync", "d")]
+
+
+def test_each_step_of_making_a_directory_is_durable_before_the_next(tmp_path, happened):
+    path = tmp_path / "d"
+    directory = DataDirectory(path, SEGMENT_BYTES)
+    directory.lock()
+    directory.node_id(NODE_ID)
+    assert happened == [("sync", tmp_path.name), ("sync", "d"), *MADE, *META_WRITTEN]
+    happened.clear()
+    directory.note_begun()
+    directory.note_begun()
+    assert happened == META_WRITTEN, "once"
+    directory.unlock()
+
+
+def test_each_step_of_making_a_segment_is_durable_before_the_next(tmp_path, happened):
+    path = tmp_path / "d"
+    header = next_segment(use(path).header, SEGMENT_BYTES)
+    happened.clear()
+    directory = DataDirectory(path, SEGMENT_BYTES)
+    os.close(directory.create_segment(2, header))
+    made = [(call, name.replace("1.wal", "2.wal")) for call, name in MADE]
+    assert happened == made
+    happened.clear()
+    os.close(directory.open_segment(2, header, SEGMENT_BYTES))
+    assert happened == made[:2], "its header is there"
+    os.truncate(path / "wal" / segment_name(2), 0)
+    happened.clear()
+    os.close(directory.open_segment(2, header, SEGMENT_BYTES))
+    assert happened == made[:-1], "its name is"
+    happened.clear()
+    directory.remove_segment(2)
+    assert happened == [("unlink", "2.wal"), ("sync", "wal")]
+
+
+def test_what_is_read_is_synced_and_dropped_from_the_cache_first(tmp_path, happened):
+    path = tmp_path / "d"
     use(path)
+    (path / "wal" / segment_name(2)).write_bytes(bytes(SEGMENT_BYTES))
+    happened.clear()
+    use(path)
+    assert happened == [*read(1), *read(2), ("sync", "wal"), ("sync", "d")]
+
+
+def test_a_torn_tail_is_durably_blank_before_the_log_is_given_out(tmp_path, happened):
+    path = tmp_path / "d"
+    header = use(path).header
+    for number in (1, 2, 3):
+        (path / "wal" / segment_name(number)).write_bytes(
+            (header + b"torn").ljust(SEGMENT_BYTES, b"\0"))
+        header = next_segment(header, SEGMENT_BYTES)
+    happened.clear()
+    assert use(path).torn
+    blanked = [(call, f"{number}.wal") for number in (3, 2, 1) for call in ("write", "sync")]
+    removed = [("unlink", "3.wal"), ("sync", "wal")]
     assert happened == [
-        (call, segment_name(number)) for number in (1, 2) for call in ("sync", "drop", "read")
-    ] + [("sync", "wal"), ("sync", "d")]
+        *read(1), *read(2), *read(3), ("sync", "wal"), ("sync", "d"), *blanked, *removed
+    ], "the last first: what is torn is still seen as torn if this is cut short"
 
 
 def test_a_sync_that_fails_while_reading_is_not_overlooked(tmp_path, monkeypatch):

@@ -38,8 +38,10 @@
 #   W6  The term is at least the last entry's. An entry can outlive a torn hard state of its term;
 #       a vote of that term was then never synced, so none was answered, and there is none.
 #
-# Limits of this: a flip inside the last batch that no marker names yet looks like tearing, and a
-# disk that corrupts what it does not write is only noticed, not mended.
+# Limits of this: a flip anywhere behind the highest marked position looks like tearing, and cuts
+# what follows it. A batch's marker says what was synced when the batch was made, so under load,
+# where batches queue up behind a sync, that is several batches, acknowledged ones among them; of an
+# idle log it is nothing. A disk that corrupts what it does not write is only noticed, not mended.
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 

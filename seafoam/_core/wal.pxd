@@ -40,8 +40,8 @@
 #
 # Limits of this: a flip anywhere behind the highest marked position looks like tearing, and cuts
 # what follows it. A batch's marker says what was synced when the batch was made, so under load,
-# where batches queue up behind a sync, that is several batches, acknowledged ones among them; of an
-# idle log it is nothing. A disk that corrupts what it does not write is only noticed, not mended.
+# where batches queue up behind a sync, that is several batches, acknowledged ones among them; of
+# an idle log it is nothing. A disk that corrupts what it does not write is noticed, not mended.
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 

@@ -245,7 +245,7 @@ class NodeRig(Rig):
         founding = encode_founding(5, bytes(16), [(self.disk.node_id, "127.0.0.1:1")])
         recovery = self.disk.found(founding)
         self.node = Node(self.disk, LoopClock(self.loop), recovery, 1 << 30, self.fatal.append)
-        self.node.start()
+        self.node.start(lambda: None)
 
     def set(self, key: str) -> asyncio.Future[CommandResult]:
         command = encode_command([Operation.set(key.encode(), b"1" * 1000)])

@@ -33,7 +33,7 @@ from seafoam._core.message import ENTRY_FOUNDING, Entry, HardState
 from seafoam._core.wal import Recovery, WalBatch, WalWriter, next_segment, segment_name
 from seafoam._core.wire import RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES
 from seafoam.data_directory import DataDirectory, write_durably
-from seafoam.errors import DiskFailed, StartError, ensure
+from seafoam.errors import DataDamaged, DiskFailed, StartError, ensure
 
 __all__ = ["FileDisk"]
 
@@ -307,6 +307,19 @@ class FileDisk:
         if self._marker_timer is not None:
             self._marker_timer.cancel()
             self._marker_timer = None
+
+    # -- reading back --------------------------------------------------------------------------
+
+    def read_entries(self, first_index: int, last_index: int, bytes_max: int) -> list[Entry]:
+        """As `seafoam.ports.Disk.read_entries`."""
+        try:
+            return self._writer.read(
+                first_index, last_index, bytes_max, self._directory.read_segment
+            )
+        except DataDamaged as error:
+            raise DataDamaged(f"{self.path}/wal/{error}") from None
+        except OSError as error:
+            raise DiskFailed(f"the log in {self.path} cannot be read: {error}") from None
 
     # -- segments ------------------------------------------------------------------------------
 

@@ -72,6 +72,15 @@ class Disk(Protocol):
         after that raises DiskFailed.
         """
 
+    def read_entries(self, first_index: int, last_index: int, bytes_max: int) -> list[Entry]:
+        """Entries from `first_index` on, to `last_index` at most: those of them that are durable.
+
+        As many as `bytes_max` bytes of records hold, but one at least; `first_index` must be
+        durable. Waits for the disk where the system does not remember what was written.
+        DataDamaged names the file and the offset of what is not as it was written; DiskFailed
+        where it cannot be read.
+        """
+
     def retry_prepare(self) -> None:
         """Where there was no room for what comes next, look again; returns at once.
 

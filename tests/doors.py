@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 
 from seafoam._core.message import ENTRY_FOUNDING, Entry, HardState
-from seafoam._core.wire import encode_founding
+from seafoam._core.wire import RECORD_HEADER_BYTES, encode_founding
 
 NODE_ID = 0xA1
 SEED = bytes(range(16))
@@ -58,26 +58,39 @@ class ManualClock:
 
 
 class MemoryDisk:
-    """Keeps what it is given; nothing is durable before `sync`."""
+    """Keeps what it is given; nothing is durable before `sync`, but for what was recovered."""
 
-    def __init__(self) -> None:
+    def __init__(self, recovered: Sequence[Entry] = ()) -> None:
         self.node_id = NODE_ID
         self.start_id = 1
         self.full = False
         self.retries_count = 0
         self.appended: list[tuple[list[Entry], HardState | None]] = []
-        self._waiting: deque[Callable[[], None]] = deque()
+        self._waiting: deque[tuple[list[Entry], Callable[[], None]]] = deque()
+        self._log = list(recovered)
 
     def append(self, entries, hard_state, on_durable) -> None:
         self.appended.append((list(entries), hard_state))
-        self._waiting.append(on_durable)
+        self._waiting.append((list(entries), on_durable))
 
     def sync(self) -> int:
         """Everything handed over so far is durable now; how many reports that made."""
         waiting, self._waiting = self._waiting, deque()
-        for on_durable in waiting:
+        for entries, on_durable in waiting:
+            if entries:
+                self._log[entries[0].index - 1 :] = entries
             on_durable()
         return len(waiting)
+
+    def read_entries(self, first_index: int, last_index: int, bytes_max: int) -> list[Entry]:
+        found: list[Entry] = []
+        for entry in self._log[first_index - 1 : last_index]:
+            bytes_max -= RECORD_HEADER_BYTES + len(entry.data)
+            if found and bytes_max < 0:
+                break
+            found.append(entry)
+        assert found, f"entry {first_index} is not on disk"
+        return found
 
     def has_room(self, more_bytes: int) -> bool:
         return not self.full

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import random
@@ -26,7 +27,7 @@ from seafoam._core.wire import (
     encode_meta,
 )
 from seafoam.errors import DataDamaged, DiskFailed, InvariantBroken
-from wal_log import command, hard, record_offsets
+from wal_log import command, entry, hard, record_offsets
 
 ROOT = Path(__file__).resolve().parent.parent
 SOAK = bool(os.environ.get("SEAFOAM_SOAK"))
@@ -221,6 +222,62 @@ def test_founding_writes_entry_one_committed(tmp_path):
         await rig.settled()
         rig.disk.close()
         assert [e.index for e in Rig(path).open().entries] == [1, 2]
+
+    run(test)
+
+
+# -- reading back -------------------------------------------------------------------------------
+
+
+def test_entries_are_read_back_from_all_segments(tmp_path):
+    async def test(is_uvloop):
+        path = tmp_path / str(is_uvloop)
+        rig = Rig(path)
+        rig.open()
+        for _ in range(800):
+            rig.append()
+        await rig.settled()
+        many = [entry(index, 1, b"x" * 200) for index in range(1, 801)]
+        assert rig.disk._writer.segment_number >= 3
+        assert rig.disk.read_entries(1, 800, 1 << 30) == many
+        assert rig.disk.read_entries(400, 900, 1000) == many[399:403]
+        rig.disk.close()
+        rig = Rig(path)
+        rig.open()
+        rig.append()
+        assert rig.disk.read_entries(790, 801, 1 << 30) == many[789:]
+        await rig.settled()
+        assert len(rig.disk.read_entries(790, 801, 1 << 30)) == 12
+
+    run(test)
+
+
+def test_what_cannot_be_read_back_is_said_by_file_and_offset(tmp_path, monkeypatch):
+    async def test(is_uvloop):
+        path = tmp_path / str(is_uvloop)
+        rig = Rig(path)
+        rig.open()
+        for _ in range(800):
+            rig.append()
+        await rig.settled()
+        first = path / "wal" / segment_name(1)
+        with first.open("r+b") as file:
+            file.seek(150)
+            file.write(b"spoiled")
+        words = re.escape(f"{first} is damaged at offset 80: entry 1 is not there")
+        with pytest.raises(DataDamaged, match=words):
+            rig.disk.read_entries(1, 1, 1000)
+        first.rename(tmp_path / "elsewhere")
+        with pytest.raises(DataDamaged, match=re.escape(f"{first} is damaged at offset 80: ther")):
+            rig.disk.read_entries(1, 1, 1000)
+        with monkeypatch.context() as broken:
+            broken.setattr(os, "pread", failing)
+            with pytest.raises(DiskFailed, match=r"cannot be read: .*Input/output error"):
+                rig.disk.read_entries(800, 800, 1000)
+        assert len(rig.disk.read_entries(800, 800, 1000)) == 1
+
+    def failing(*_):
+        raise OSError(errno.EIO, "Input/output error")
 
     run(test)
 

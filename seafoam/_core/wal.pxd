@@ -49,7 +49,18 @@ from seafoam._core.buffer cimport seafoam_buffer
 from seafoam._core.message cimport Entry, HardState
 from seafoam._core.wire cimport Record
 
-# What a log holds, and where it goes on.
+# Where the record of each entry begins, from entry 1 on, in eight bytes each; and the generation
+# of each segment, which the record must have. Kept by recovery and by every append; an entry that
+# replaces the tail takes the places of all behind it. Positions only grow, so an entry whose place
+# is before what is synced is on disk, and one that is being replaced is not read.
+cdef class EntryPlaces:
+    cdef seafoam_buffer _packed             # segment << 32 | offset, as uint64_t
+    cdef list _generations                  # of segment 1 and on
+    cdef uint64_t count(self) noexcept
+    cdef uint64_t of(self, uint64_t index) except? 0
+    cdef int put(self, uint64_t index, uint64_t segment_number, uint64_t offset) except -1
+
+# What a log holds, and where it goes on. One writer goes on from it.
 cdef class Recovery:
     cdef readonly list entries
     cdef readonly HardState hard_state      # zeros where none was written
@@ -62,6 +73,7 @@ cdef class Recovery:
     cdef readonly tuple data_end            # (segment, offset) behind the last record but markers
     # (segment, begin, end): bytes behind the end that are not zero; W3 wants them zeroed.
     cdef readonly list stale
+    cdef EntryPlaces _places                # None once a writer has them
 
 # The bytes of one append.
 cdef class WalBatch:
@@ -80,8 +92,7 @@ cdef class WalWriter:
     cdef tuple _synced
     cdef tuple _marked
     cdef tuple _data_end
-    # the last entry written, to refuse what recovery would call damage
-    cdef uint64_t _last_index
+    cdef EntryPlaces _places
     # bytes of the batch in the making that belong to this segment from _piece_offset on
     cdef seafoam_buffer _piece
     cdef uint64_t _piece_offset
@@ -91,6 +102,9 @@ cdef class WalWriter:
     cpdef WalBatch idle_marker(self)
     # learn
     cpdef synced_to(self, tuple position)
+    # read back
+    cpdef list read(self, uint64_t first_index, uint64_t last_index, size_t bytes_max,
+                    object read_segment)
 
     cdef int _put(self, list writes, Record* record) except -1
     cdef int _add(self, Record* record) except -1
@@ -98,3 +112,4 @@ cdef class WalWriter:
     cdef int _rotate(self, list writes) except -1
     cdef int _flush(self, list writes) except -1
     cdef WalBatch _batch(self, list writes)
+    cdef Entry _decode(self, bytes data, size_t at, uint64_t index, uint64_t place)

@@ -1,4 +1,4 @@
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from seafoam._core.message import Entry, HardState
 from seafoam.errors import DataDamaged
@@ -40,6 +40,13 @@ class WalWriter:
     def append(self, entries: list[Entry], hard_state: HardState | None) -> WalBatch: ...
     def idle_marker(self) -> WalBatch | None: ...
     def synced_to(self, position: tuple[int, int]) -> None: ...
+    def read(
+        self,
+        first_index: int,
+        last_index: int,
+        bytes_max: int,
+        read_segment: Callable[[int, int, int], bytes],
+    ) -> list[Entry]: ...
 
 def segment_name(segment_number: int) -> str: ...
 def first_segment(node_id: int, generation: int, segment_bytes: int) -> bytes: ...

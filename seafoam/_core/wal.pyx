@@ -5,7 +5,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from seafoam._core.buffer cimport buffer_free, buffer_reserve
 from seafoam._core.limits cimport WAL_RECORD_BYTES_MAX, WAL_SEGMENT_BYTES
 from seafoam._core.message cimport ENTRY_COMMAND, ENTRY_FOUNDING, Entry, HardState
-from seafoam._core.pack cimport get_u64, put_u64
+from seafoam._core.pack cimport get_u32, get_u64, put_u64
 from seafoam._core.status cimport (
     STATUS_DAMAGED,
     STATUS_OK,
@@ -36,6 +36,10 @@ from seafoam.errors import DataDamaged, StartError, ensure
 cdef enum:
     # The piece is given back after a batch that made it larger than this.
     PIECE_BYTES_KEPT = 1048576
+    # Entries that are read back are read so much at a time: no less than a page, which costs
+    # nothing, and no more than a message between nodes takes.
+    READ_BYTES_MIN = 4096
+    READ_BYTES_MAX = 262144
     FIRST_SEGMENT_NUMBER = 1
 
 
@@ -52,6 +56,33 @@ class Damage(DataDamaged):
         self.segment_number = segment_number
         self.offset = offset
         self.reason = reason
+
+
+cdef class EntryPlaces:
+    """Where the record of each entry begins; wal.pxd explains the rest."""
+
+    def __cinit__(self):
+        self._generations = []
+
+    def __dealloc__(self):
+        buffer_free(&self._packed)
+
+    cdef uint64_t count(self) noexcept:
+        return self._packed.used_bytes // sizeof(uint64_t)
+
+    cdef uint64_t of(self, uint64_t index) except? 0:
+        ensure(1 <= index <= self.count(), f"entry {index} is not among {self.count()}")
+        return (<uint64_t*>self._packed.data)[index - 1]
+
+    cdef int put(self, uint64_t index, uint64_t segment_number, uint64_t offset) except -1:
+        if index == 0 or index > self.count() + 1 or (segment_number | offset) >> 32 != 0:
+            ensure(False, f"entry {index} of {self.count()} at {segment_number}:{offset}")
+        self._packed.used_bytes = (index - 1) * sizeof(uint64_t)
+        if buffer_reserve(&self._packed, sizeof(uint64_t)) != 0:
+            raise MemoryError
+        (<uint64_t*>self._packed.data)[index - 1] = segment_number << 32 | offset
+        self._packed.used_bytes += sizeof(uint64_t)
+        return 0
 
 
 cdef class Recovery:
@@ -131,7 +162,8 @@ cdef class WalWriter:
         self._synced = (recovery.segment_number, recovery.offset)
         self._marked = recovery.marked
         self._data_end = recovery.data_end
-        self._last_index = len(recovery.entries)
+        ensure(recovery._places is not None, "a writer went on from this recovery already")
+        self._places, recovery._places = recovery._places, None
 
     def __dealloc__(self):
         buffer_free(&self._piece)
@@ -150,8 +182,8 @@ cdef class WalWriter:
         self._piece_offset = self.offset
         self._put_marker(writes)
         for entry in entries:
-            ensure(1 <= entry.index <= self._last_index + 1,
-                   f"entry {entry.index} cannot follow entry {self._last_index}")
+            ensure(1 <= entry.index <= self._places.count() + 1,
+                   f"entry {entry.index} cannot follow entry {self._places.count()}")
             record.type = RECORD_ENTRY
             record.kind = entry.kind
             record.index = entry.index
@@ -159,7 +191,7 @@ cdef class WalWriter:
             record.payload = <const uint8_t*><const char*>entry.data
             record.payload_bytes = len(entry.data)
             self._put(writes, &record)
-            self._last_index = entry.index
+            self._places.put(entry.index, self.segment_number, self.offset - record.record_bytes)
         if hard_state is not None:
             put_u64(vote, hard_state.vote)
             record.type = RECORD_HARD_STATE
@@ -206,6 +238,7 @@ cdef class WalWriter:
 
     cdef int _put(self, list writes, Record* record) except -1:
         cdef size_t record_bytes = RECORD_HEADER_BYTES + record.payload_bytes
+        record.record_bytes = record_bytes
         ensure(record_bytes <= WAL_RECORD_BYTES_MAX
                and record_bytes <= self.segment_bytes - SEGMENT_HEADER_BYTES - RECORD_HEADER_BYTES,
                f"a record of {record_bytes} bytes does not fit a segment")
@@ -234,6 +267,7 @@ cdef class WalWriter:
         self._flush(writes)
         self.segment_number += 1
         self._generation = next_generation(self._generation, self.segment_number)
+        self._places._generations.append(self._generation)
         self._end_offset = self.segment_bytes - RECORD_HEADER_BYTES
         self._piece_offset = SEGMENT_HEADER_BYTES
         self.offset = SEGMENT_HEADER_BYTES
@@ -254,6 +288,75 @@ cdef class WalWriter:
         batch.writes = writes
         batch.end = (self.segment_number, self.offset)
         return batch
+
+
+    # -- reading back ----------------------------------------------------------------------------
+
+    cpdef list read(self, uint64_t first_index, uint64_t last_index, size_t bytes_max,
+                    object read_segment):
+        """Entries from `first_index` to at most `last_index`, as many as are on disk and fit.
+
+        Their records take at most `bytes_max` bytes, but one is always read; that one must be on
+        disk. `read_segment(segment, offset, bytes)` gives bytes of a file, fewer at its end only.
+        Raises Damage where they are not what was written.
+        """
+        cdef list entries = []
+        cdef bytes data = b""
+        cdef uint64_t synced = <uint64_t>self._synced[0] << 32 | <uint64_t>self._synced[1]
+        cdef uint64_t index, place, begin = 0
+        cdef size_t left_bytes = bytes_max
+        cdef size_t record_bytes
+        ensure(first_index <= last_index and self._places.of(first_index) < synced,
+               f"entries {first_index} to {last_index} are not on disk")
+        for index in range(first_index, min(last_index, self._places.count()) + 1):
+            place = self._places.of(index)
+            if place >= synced:
+                break
+            if place < begin or place + RECORD_HEADER_BYTES > begin + <uint64_t>len(data):
+                begin = place
+                data = _read(read_segment, place, RECORD_HEADER_BYTES, left_bytes)
+            record_bytes = _record_bytes(data, place - begin)
+            if entries and record_bytes > left_bytes:
+                break
+            if place + record_bytes > begin + <uint64_t>len(data):
+                begin = place
+                data = _read(read_segment, place, record_bytes, left_bytes)
+            entries.append(self._decode(data, place - begin, index, place))
+            left_bytes -= min(left_bytes, record_bytes)
+        return entries
+
+    cdef Entry _decode(self, bytes data, size_t at, uint64_t index, uint64_t place):
+        cdef Record record
+        cdef uint64_t number = place >> 32
+        cdef uint32_t generation = self._places._generations[number - 1]
+        cdef int status = STATUS_DAMAGED
+        if at < <size_t>len(data):
+            status = get_record(<const uint8_t*><const char*>data + at, len(data) - at,
+                                generation, &record)
+        if status != STATUS_OK or record.type != RECORD_ENTRY or record.index != index:
+            raise Damage(number, place & 0xffffffff, f"entry {index} is not there any more")
+        return Entry(record.index, record.term, record.kind,
+                     (<const char*>record.payload)[:record.payload_bytes])
+
+
+cdef bytes _read(object read_segment, uint64_t place, size_t least_bytes, size_t most_bytes):
+    cdef size_t size = most_bytes
+    if size > <size_t>READ_BYTES_MAX:
+        size = READ_BYTES_MAX
+    if size < <size_t>READ_BYTES_MIN:
+        size = READ_BYTES_MIN
+    if size < least_bytes:
+        size = least_bytes
+    return read_segment(place >> 32, place & 0xffffffff, size)
+
+
+# How long the record at a place says it is; no longer than one can be. Only its checksum will
+# tell whether that is true.
+cdef size_t _record_bytes(bytes data, size_t at) noexcept:
+    cdef size_t record_bytes = RECORD_HEADER_BYTES
+    if at + record_bytes <= <size_t>len(data):
+        record_bytes += get_u32(<const uint8_t*><const char*>data + at + 4)
+    return record_bytes if record_bytes < <size_t>WAL_RECORD_BYTES_MAX else WAL_RECORD_BYTES_MAX
 
 
 # -- recovery ------------------------------------------------------------------------------------
@@ -310,10 +413,12 @@ cdef class _Reader:
     # The log goes on in the next segment: that is the first, or a rotation record leads there.
     cdef bint is_due
     cdef list stale
+    cdef EntryPlaces places
 
     def __cinit__(self):
         self.entries = []
         self.stale = []
+        self.places = EntryPlaces.__new__(EntryPlaces)
         self.own_marked = (0, 0)
         self.data_end = (0, 0)
         self.expected_number = FIRST_SEGMENT_NUMBER
@@ -336,6 +441,7 @@ cdef class _Reader:
             self.segment_number = number
             self.generation = header.generation
             self.segment_bytes = header.segment_bytes
+            self.places._generations.append(header.generation)
             self.offset = SEGMENT_HEADER_BYTES
             self._read(start, len(data))
         else:
@@ -418,6 +524,7 @@ cdef class _Reader:
                               f"the one before it of term {self.last_term}")
         self._check_data(record)
         self.last_term = record.term
+        self.places.put(record.index, self.segment_number, self.offset)
         self.entries.append(Entry(record.index, record.term, record.kind,
                                   (<const char*>record.payload)[:record.payload_bytes]))
         return 0
@@ -528,4 +635,5 @@ cdef class _Reader:
         recovery.marked = self.own_marked
         recovery.data_end = self.data_end
         recovery.stale = self.stale
+        recovery._places = self.places
         return recovery

@@ -24,6 +24,7 @@ __all__ = [
     "InvariantBroken",
     "KeyExists",
     "KeyNotFound",
+    "PeerRefused",
     "Refusal",
     "SeafoamError",
     "StartError",
@@ -108,6 +109,17 @@ class StartError(SeafoamError):
 
 class DataDamaged(StartError):
     """Bytes on disk that were once whole are not; the message names the file and the offset."""
+
+
+class PeerRefused(SeafoamError):
+    """What another node sent, or who it is, is refused; says what it did, after its name.
+
+    `code` is one of the REFUSED_ numbers of `seafoam._core.wire_peer`.
+    """
+
+    def __init__(self, code: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.code = code
 
 
 class DiskFailed(SeafoamError):

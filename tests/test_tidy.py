@@ -26,7 +26,7 @@ LAYERS: list[list[str]] = [
      "_core.buffer"],
     ["config", "_core.segment_system", "_core.segment", "_core.message", "_core.json_scan",
      "_core.json", "_core.json_equal", "_core.http"],
-    ["_core.wire", "_core.log"],
+    ["_core.wire", "_core.wire_peer", "_core.log"],
     ["_core.map_layout", "_core.map_protocol", "_core.map_scan", "_core.map_reader",
      "_core.arena", "_core.map_writer", "_core.map", "_core.wal", "_core.quorum",
      "_core.confchange", "_core.progress", "_core.reads", "_core.replication"],

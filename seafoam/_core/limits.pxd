@@ -73,3 +73,25 @@ cpdef enum:
     WAL_RECORD_BYTES_MAX = 16777216
     # The map's pages are reserved in steps: 64 MiB at once takes 24 ms, this well under one.
     RESERVE_STEP_BYTES = 2097152
+    # One frame between nodes on the connection that heartbeats take: behind a larger one they
+    # would be late. What is larger is cut up.
+    PEER_FRAME_BYTES_MAX = 262144
+    # One Raft message, call or answer between nodes: the largest log entry and what it stands in.
+    PEER_PAYLOAD_BYTES_MAX = 16842752
+    # What waits to be sent on one connection between nodes: a leader's whole window for one
+    # follower and the largest message on top.
+    PEER_QUEUE_BYTES_MAX = 67108864
+    # Calls of one connection between nodes that are not answered yet: what a busy node forwards
+    # within a few round trips; each costs its asker and its answerer about a kilobyte.
+    PEER_CALLS_MAX = 4096
+    # Connections from other nodes: two or three for each node of the largest cluster, and room.
+    PEER_CONNECTIONS_MAX = 256
+    # From a connection's first moment until both sides have said who they are.
+    PEER_GREETING_MS = 5000
+    # For how long a node may take nothing of what is sent to it before it is cut off.
+    PEER_STALL_MS = 5000
+    # Within this a node proves that it still is the one it was, when another claims to be it.
+    PEER_PROBE_MS = 2000
+    # Between two attempts to reach a node: doubling from the one to the other.
+    PEER_REDIAL_MS_MIN = 100
+    PEER_REDIAL_MS_MAX = 2000

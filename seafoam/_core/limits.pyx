@@ -25,3 +25,9 @@ _require(APPEND_BYTES_MAX <= IN_FLIGHT_APPEND_BYTES_MAX, "one append must fit th
 _require(ELECTION_MS_MIN >= 5 * HEARTBEAT_MS, "a few lost heartbeats must not start an election")
 _require(SCAN_LIMIT_DEFAULT <= SCAN_LIMIT_MAX, "the default page must be allowed")
 _require(TIMEOUT_MS_MIN <= TIMEOUT_MS_DEFAULT <= TIMEOUT_MS_MAX, "the default must be allowed")
+_require(APPEND_BYTES_MAX <= PEER_FRAME_BYTES_MAX, "an append of small entries must fit a frame")
+_require(WAL_RECORD_BYTES_MAX < PEER_PAYLOAD_BYTES_MAX, "the largest entry must fit a message")
+_require(IN_FLIGHT_APPEND_BYTES_MAX + PEER_PAYLOAD_BYTES_MAX < PEER_QUEUE_BYTES_MAX,
+         "a follower's window must fit its queue")
+_require(PEER_PROBE_MS < PEER_GREETING_MS, "a copy must be found out before the greeting ends")
+_require(PEER_REDIAL_MS_MIN < PEER_REDIAL_MS_MAX, "attempts become rarer")

@@ -153,8 +153,19 @@ cdef class FrameReader:
     cdef uint32_t _types               # bit t: a frame of type t may come
     cdef bint _has_begun               # the preamble was taken
     cdef uint64_t _call_id             # the last call's
+    cdef int _hold(self) except -1
+    cdef void _drop(self, size_t used_bytes) noexcept
+    cdef Frame _take(self, const uint8_t* data, size_t data_bytes, size_t* used_bytes)
+    cdef size_t _begin(self, const uint8_t* data, size_t data_bytes) except? 0
+    cdef Frame _read(self, const FrameHeader* header, const uint8_t* payload)
+    cdef Frame _read_call(self, int type, const uint8_t* payload, size_t payload_bytes)
+    cdef Frame _read_part(self, const uint8_t* payload, size_t payload_bytes)
 
 # One direction's bytes, out.
 cdef class FrameWriter:
     cdef uint32_t _session
-    cdef uint32_t _sequence            # the next frame's
+    cdef uint32_t _sequence            # the next frame's, modulo 2^32 as the reader's
+    cdef bint _has_begun               # the preamble was given
+    cdef bytes _pack_call(self, int type, uint64_t call_id, bytes payload)
+    cdef bytes _pack(self, int type, bytes payload)
+    cdef int _seal(self, uint8_t* frame, size_t payload_bytes, int type, int channel) except -1

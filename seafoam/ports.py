@@ -1,18 +1,18 @@
 """The doors through which a node meets the world, as protocols.
 
 Owns the contracts and no behaviour. Must never import what implements them: a node is written
-against these alone, so that a simulator can stand in for the clock and the disk. Everything runs
-on one thread, the event loop's; no method blocks on the disk.
+against these alone, so that a simulator can stand in for the clock, the disk and the network.
+Everything runs on one thread, the event loop's; no method blocks on the disk.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, Protocol
 
-from seafoam._core.message import Entry, HardState
+from seafoam._core.message import Entry, HardState, Message
 
-__all__ = ["Clock", "Disk", "Timer"]
+__all__ = ["CallFailed", "Clock", "Disk", "Network", "Timer"]
 
 
 class Timer(Protocol):
@@ -89,3 +89,30 @@ class Disk(Protocol):
 
     def status(self) -> dict[str, object]:
         """What `/status` says of the disk."""
+
+
+class CallFailed(NamedTuple):
+    """A call that was not answered; where it was not sent, nobody has seen it."""
+
+    was_sent: bool
+
+
+class Network(Protocol):
+    """The other nodes."""
+
+    def keep(self, addresses: Iterable[str]) -> None:
+        """Stay connected to these peer addresses, and to no others."""
+
+    def send(self, node_id: int, message: Message) -> None:
+        """A message of Raft, which may be lost, doubled or late; returns at once."""
+
+    def call(
+        self, node_id: int, payload: bytes, on_answer: Callable[[bytes | CallFailed], None]
+    ) -> None:
+        """Ask a node; calls to one node arrive in order, if at all, each once.
+
+        `on_answer` is called once, never from within this call.
+        """
+
+    def http_address(self, node_id: int) -> str:
+        """HOST:PORT where clients reach that node; empty where it has not been heard of."""

@@ -33,7 +33,8 @@ LAYERS: list[list[str]] = [
     ["_core.raft", "_core.store", "_core.read_path"],
     ["ports", "openapi", "api_fields", "api", "node"],
     ["clock", "_core.disk_loop", "data_directory", "disk", "http_budget", "http_careful",
-     "http_service", "http_connection", "http_server", "client", "loading"],
+     "http_service", "http_connection", "http_server", "client", "loading", "peer_connection",
+     "peer_contact", "peers"],
     ["server"],
     ["__init__", "cli", "__main__"],
 ]

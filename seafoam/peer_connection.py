@@ -174,8 +174,11 @@ class PeerConnection(asyncio.Protocol):
         host = f"[{address[0]}]" if ":" in address[0] else address[0]
         self.peer = f"{host}:{address[1]}"
         _set_options(self._transport.get_extra_info("socket"), self._owner.timings)
+        was_given_up = self._is_closing
         self._owner.on_opened(self)
-        if self.own_hello is not None:
+        if was_given_up:
+            self._transport.abort()
+        elif self.own_hello is not None:
             self._put(self._writer.hello, self.own_hello)
 
     def data_received(self, data: bytes) -> None:
@@ -236,12 +239,10 @@ class PeerConnection(asyncio.Protocol):
             self._open()
 
     def refuse(self, refused: PeerRefused) -> None:
-        """Tell the other side why, and end."""
+        """Tell the other side why, behind what waits, and end."""
         if self._is_closing:
             return
-        self._prompt.clear()
-        self._ordered.clear()
-        self.queued_bytes = 0
+        self._flush()
         self._end(str(refused), refused)
         if self._transport is not None:
             self._transport.write(self._writer.refusal(refused.code, str(refused)))

@@ -366,7 +366,7 @@ class Peers:
             accepted_count = sum(not known.has_dialled for known in self._connections)
             if accepted_count > PEER_CONNECTIONS_MAX:
                 connection.refuse(PeerRefused(
-                    REFUSED_FULL, f"is one too many: there are {PEER_CONNECTIONS_MAX} connections"))
+                    REFUSED_FULL, f"is one caller too many; {PEER_CONNECTIONS_MAX} are here"))
             else:
                 task = self._spawn(self._welcome(connection))
                 self._welcomes.add(task)
@@ -399,15 +399,18 @@ class Peers:
     async def _greet(self, connection: PeerConnection) -> None:
         hello = await connection.heard
         await self.admit(connection)
-        # What the same caller opened before under the same name, it has given up.
+        connection.say_hello(self.own_hello(hello.kind, ""))
+        # Who only plays back what another once said cannot answer this: nobody is told of it.
+        if not await connection.probe():
+            return
+        # What the same caller opened before for the same purpose, it has given up.
         for known in list(self._roster.get(hello.node_id, ())):
             said = known.hello
             if (known is not connection and not known.has_dialled and said is not None
                     and said.kind == hello.kind
                     and said.dialled_address == hello.dialled_address):
                 known.abort("has called again")
-        connection.say_hello(self.own_hello(hello.kind, ""))
-        if hello.kind == CONNECTION_CALLS:
+        if hello.kind == CONNECTION_CALLS and not self._is_self(hello):
             self._on_caller(hello)
 
     def _on_caller(self, hello: Hello) -> None:
@@ -428,8 +431,9 @@ class Peers:
             raise PeerRefused(
                 REFUSED_BYTES, f"sent a message in the name of node {message.from_id:016x}")
         if message.to_id != self.identity.node_id:
-            raise PeerRefused(REFUSED_BYTES, f"sent a message for node {message.to_id:016x}, which "
-                                             f"{self.identity.peer_address} is not")
+            raise PeerRefused(
+                REFUSED_BYTES, f"sent a message for node {message.to_id:016x}, which "
+                               f"{self.identity.peer_address} is not")
         if hello.cluster_id == 0:
             raise PeerRefused(REFUSED_BYTES, "sent a message of Raft, and is in no cluster")
         if self.identity.cluster_id != 0:

@@ -113,7 +113,7 @@ class Owner(Protocol):
         """Its socket is there, and nothing more is known of it."""
 
     def on_ended(self, connection: PeerConnection) -> None:
-        """`connection.end` says why; once, for each that was opened."""
+        """Its socket is gone; `connection.end` says why. Once, for each that was opened."""
 
 
 class PeerConnection(asyncio.Protocol):
@@ -123,8 +123,8 @@ class PeerConnection(asyncio.Protocol):
         "_call_id", "_calls", "_closing", "_flush_is_due", "_is_closing", "_is_paused", "_loop",
         "_ordered", "_ordered_offset", "_owner", "_probes", "_prompt", "_reader", "_sent_call_id",
         "_stall", "_transport", "_unanswered_bytes", "_unanswered_count", "_unsent_bytes",
-        "_writer", "end", "has_dialled", "heard", "hello", "own_hello", "peer", "queued_bytes",
-        "refused",
+        "_writer", "end", "ending", "has_dialled", "heard", "hello", "own_hello", "peer",
+        "queued_bytes", "refused",
     )
 
     def __init__(
@@ -142,8 +142,10 @@ class PeerConnection(asyncio.Protocol):
         self.heard: asyncio.Future[Hello] = loop.create_future()
         #: Host and port at the other end of the socket.
         self.peer = ""
-        #: Why it ended, in words that go behind the other side's name; "" while it lasts.
+        #: Why it ends, in words that go behind the other side's name; "" while it lasts. From
+        #: then on nothing is taken; the socket may live a little longer.
         self.end = ""
+        self.ending: asyncio.Future[None] = loop.create_future()
         #: Where one side refused the other.
         self.refused: PeerRefused | None = None
         # Output: what goes first and what keeps its order, each with its bytes (K1).
@@ -220,11 +222,7 @@ class PeerConnection(asyncio.Protocol):
         self._prompt.clear()
         self._ordered.clear()
         self.queued_bytes = 0
-        self._settle_probes(False)
         self._owner.on_ended(self)
-        calls, self._calls = self._calls, {}
-        for call_id, on_answer in calls.items():
-            on_answer(CallFailed(was_sent=call_id <= self._sent_call_id))
 
     # -- greeting and ending ---------------------------------------------------------------------
 
@@ -293,9 +291,17 @@ class PeerConnection(asyncio.Protocol):
         self._is_closing = True
         if not self.end:
             self.end, self.refused = reason, refused
+            self.ending.set_result(None)
+            self._loop.call_soon(self._fail_calls)
+            self._settle_probes(False)
         if not self.heard.done():
             self.heard.set_exception(refused or ConnectionEnded(reason))
             self.heard.exception()  # it is no loss where nobody waits for it
+
+    def _fail_calls(self) -> None:
+        calls, self._calls = self._calls, {}
+        for call_id, on_answer in calls.items():
+            on_answer(CallFailed(was_sent=call_id <= self._sent_call_id))
 
     def _close(self) -> None:
         if self._transport is not None:

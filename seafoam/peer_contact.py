@@ -78,7 +78,6 @@ class Contact:
         self._home = home
         self._loop = loop
         self._wanted = asyncio.Event()
-        self._ended: asyncio.Future[PeerConnection] | None = None
         self._said = ""
         self._wait_seconds = home.timings.redial_seconds_min
 
@@ -90,11 +89,6 @@ class Contact:
     def wake(self) -> None:
         """There is a reason to dial soon."""
         self._wanted.set()
-
-    def on_ended(self, connection: PeerConnection) -> None:
-        """One of its connections has ended."""
-        if self._ended is not None and not self._ended.done():
-            self._ended.set_result(connection)
 
     async def run(self) -> None:
         """Dial, keep, dial again; until cancelled."""
@@ -145,7 +139,6 @@ class Contact:
                 self._check_pair(raft, calls)
                 if not self._is_alias(calls):
                     self.raft, self.calls = raft, calls
-                    self._ended = self._loop.create_future()
                     self._say(logging.INFO, f"{self.address} is node {self._name}: connected")
                     self._home.on_reached(self)
                     return True
@@ -195,13 +188,12 @@ class Contact:
 
     async def _last(self) -> None:
         """Until one of the two connections ends; ends the other, and says why as an exception."""
-        raft, calls, ended = self.raft, self.calls, self._ended
-        if raft is None or calls is None or ended is None:
+        raft, calls = self.raft, self.calls
+        if raft is None or calls is None:
             return
-        for connection in (raft, calls):
-            if connection.end:
-                self.on_ended(connection)
-        first = await ended
+        await asyncio.wait((raft.ending, calls.ending), return_when=asyncio.FIRST_COMPLETED)
+        ended = [connection for connection in (raft, calls) if connection.end]
+        first = next((connection for connection in ended if connection.refused), ended[0])
         self.raft = self.calls = None
         for connection in (raft, calls):
             connection.close("has lost its other connection")

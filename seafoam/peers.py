@@ -470,9 +470,7 @@ class Peers:
             known.pop(connection, None)
             if not known:
                 self._roster.pop(hello.node_id, None)
-        contact = self._contact_of.pop(connection, None)
-        if contact is not None:
-            contact.on_ended(connection)
+        self._contact_of.pop(connection, None)
         if not (connection.has_dialled or self._is_stopping):
             self._on_caller_ended(connection)
 

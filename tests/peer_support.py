@@ -1,7 +1,7 @@
 """Nodes that are nothing but their network, and strangers that write what they like.
 
-`Station` is a `Peers` on a real socket with a handler that keeps what it is told; `until` waits for
-that without sleeping. `Stranger` is a bare socket at either end of which a test stands.
+`Station` is a `Peers` on a real socket with a handler that keeps what it is told; `until` waits
+for that without sleeping. `Stranger` is a bare socket at either end of which a test stands.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pytest
 import uvloop
 
 from seafoam._core.message import MESSAGE_HEARTBEAT, Message
@@ -70,6 +71,17 @@ def unused_address() -> str:
     """Where nobody listens."""
     with listen() as listener:
         return address_of(listener)
+
+
+def lines(caplog: pytest.LogCaptureFixture, words: str) -> list[str]:
+    """What was logged with these words in it."""
+    return [record.getMessage() for record in caplog.records if words in record.getMessage()]
+
+
+async def turn(condition: Callable[[], Any]) -> None:
+    """Turn the loop until something is so that nobody tells of."""
+    while not condition():
+        await asyncio.sleep(0)
 
 
 class Station:

@@ -15,10 +15,10 @@ from peer_support import (
     Station,
     Stranger,
     address_of,
+    lines,
     listen,
     pair,
     run,
-    unused_address,
 )
 from seafoam._core.limits import PEER_CONNECTIONS_MAX
 from seafoam._core.message import ENTRY_COMMAND, MESSAGE_APPEND, MESSAGE_HEARTBEAT, Entry, Message
@@ -32,12 +32,8 @@ from seafoam._core.wire_peer import (
     FrameWriter,
     Hello,
 )
-from seafoam.peers import SAID_MAX, Identity, Peers
+from seafoam.peers import SAID_MAX
 from seafoam.ports import CallFailed
-
-
-def lines(caplog: pytest.LogCaptureFixture, words: str) -> list[str]:
-    return [record.getMessage() for record in caplog.records if words in record.getMessage()]
 
 
 @pytest.fixture(autouse=True)
@@ -109,160 +105,6 @@ def test_a_large_message_arrives_whole():
             assert (await two.until(lambda: two.all("message")[1:]))[0][2] == message
 
     run(test)
-
-
-# -- addresses ----------------------------------------------------------------------------------
-
-
-def test_oneself_is_recognised_and_not_kept_connected(caplog):
-    async def test() -> None:
-        async with Station(1) as one:
-            alias = one.address.replace("127.0.0.1", "localhost")
-            one.peers.keep([one.address, alias])
-            for address in (one.address, alias):
-                assert (await one.first("hello", address))[2] == 1
-            assert isinstance(await one.ask(1, b"x"), CallFailed)
-            assert isinstance(await one.ask(alias, b"x"), CallFailed)
-            assert not one.all("called")
-
-    run(test)
-    assert len(lines(caplog, "is this node itself")) == 2
-    assert len(caplog.records) == 2
-
-
-def test_a_second_name_of_a_node_needs_no_connections_but_takes_over(caplog):
-    async def test() -> None:
-        async with Station(1) as one, Station(2) as two:
-            alias = two.address.replace("127.0.0.1", "localhost")
-            await one.reach(two)
-            one.peers.keep([two.address, alias])
-            assert (await one.first("hello", alias))[2] == 2
-            assert await one.ask(alias, b"x") == b"re:x"
-            # Only now is it told under which it is called.
-            assert sum(c.has_dialled for c in one.peers._connections if not c.end) == 2
-            one.told.clear()
-            one.peers.keep([alias])
-            await one.first("hello", alias)
-            assert await one.ask(2, b"y") == b"re:y"
-
-    run(test)
-    assert len(lines(caplog, "which is reached as 127.0.0.1")) == 1
-
-
-@pytest.mark.parametrize("address", ["nowhere", ":5", "h:", "h:x", "h:0", "h:65536", "::1:5",
-                                     "[::x]:5", "[127.0.0.1]:5", "h:٣"])
-def test_what_is_no_address_is_said(address):
-    async def test() -> None:
-        async with Station(1) as one:
-            one.peers.keep([address])
-            assert await one.first("refused") == (
-                "refused", address, REFUSED_BYTES, f"{address} is no HOST:PORT")
-
-    run(test)
-
-
-def test_a_name_that_does_not_resolve_is_tried_again(monkeypatch, caplog):
-    async def test() -> None:
-        async with Station(1) as one, Station(2) as two:
-            host, _, port = two.address.rpartition(":")
-            dial = one.peers._loop.create_connection
-            attempts = []
-
-            async def resolving(factory, name, number):
-                attempts.append(name)
-                if len(attempts) <= 3:
-                    raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-                return await dial(factory, host, number)
-
-            loop = one.peers._loop
-            one.peers._loop = proxy = _Proxy(loop, create_connection=resolving)
-            assert proxy.create_future
-            one.peers.keep([f"soon:{port}"])
-            assert (await one.first("hello"))[1:3] == (f"soon:{port}", 2)
-            sentence = f"soon:{port} does not resolve: Name or service not known"
-            assert one.all("unreachable") == [("unreachable", f"soon:{port}", sentence)] * 3
-
-    run(test)
-    assert len(lines(caplog, "does not resolve")) == 1
-
-
-class _Proxy:
-    """A loop of which some methods are another's."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, **changed: object) -> None:
-        self.__dict__.update(changed)
-        self._loop = loop
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._loop, name)
-
-
-def test_a_node_that_is_not_there_is_dialled_until_it_is(caplog):
-    async def test() -> None:
-        async with Station(1) as one:
-            with listen() as reserved:
-                address = address_of(reserved)
-            one.peers.keep([address])
-            await one.until(lambda: len(one.all("unreachable")) >= 3)
-            assert one.all("unreachable")[0][2] == (
-                f"{address} cannot be reached: Connection refused")
-            assert isinstance(await one.ask(address, b"x"), CallFailed)
-            late = Station(2)
-            late.listener.close()
-            host, _, port = address.rpartition(":")
-            late.listener = socket.create_server((host, int(port)))
-            async with late:
-                await one.first("hello", address)
-
-    run(test)
-    assert len(lines(caplog, "cannot be reached")) == 1
-
-
-def test_what_is_not_wanted_any_more_is_left(caplog):
-    async def test() -> None:
-        async with Station(1) as one, Station(2) as two:
-            dead = unused_address()
-            await one.reach(two)
-            one.peers.keep([dead])
-            one.beat(2)
-            assert await one.ask(2, b"x") == CallFailed(was_sent=False)
-            assert await one.ask(two.address, b"x") == CallFailed(was_sent=False)
-            await one.first("unreachable", dead)
-            one.peers.keep([])
-            assert not one.peers._contacts and not one.all("lost") and not two.all("message")
-
-    run(test)
-
-
-def test_who_calls_is_called_at_once(caplog):
-    """One waits an hour between attempts; two's call ends the wait."""
-    async def test() -> None:
-        patient = TIMINGS._replace(redial_seconds_min=0.001, redial_seconds_max=3600.0)
-        async with Station(1, timings=patient) as one:
-            two = Station(2)
-            two.listener.close()
-            one.peers.keep([two.address])
-            await one.until(lambda: len(one.all("unreachable")) >= 8)
-            host, _, port = two.address.rpartition(":")
-            two.listener = socket.create_server((host, int(port)))
-            async with two:
-                await two.reach(one)
-                await one.first("hello", two.address)
-
-    run(test)
-
-
-def test_a_caller_that_nobody_keeps_is_logged_once_as_it_comes_and_goes(caplog):
-    async def test() -> None:
-        async with Station(1) as one:
-            async with Station(2) as two:
-                await two.reach(one)
-                await one.first("called")
-            assert isinstance(await one.ask(2, b"x"), CallFailed)
-
-    run(test)
-    assert len(lines(caplog, "is node 0000000000000002, and has called")) == 1
-    assert len(lines(caplog, "(node 0000000000000002) closed the connection")) == 1
 
 
 # -- lost ---------------------------------------------------------------------------------------
@@ -607,7 +449,7 @@ BAD = {
     "replayed": (replayed, "sent frame 2 where frame 3 was due"),
     "flipped": (flipped, "sent a frame whose checksum is wrong: it is damaged or of another "
                          "connection"),
-    "garbage": (lambda _: b"x" * 100, "sent a frame of type 120, which this version does not know"),
+    "garbage": (lambda _: b"x" * 100, "sent a frame of type 120, which this version does not"),
     "a call": (lambda s: s.writer.call(1, b""), "sent a call frame, which has no place here"),
     "another's": (lambda s: beat(s, 0xDD), "sent a message in the name of node 00000000000000dd"),
     "for another": (lambda s: beat(s, to_id=2), "sent a message for node 0000000000000002, which "
@@ -788,23 +630,3 @@ def test_what_a_handler_raises_reaches_the_loop():
 
     run(test)
     assert [str(error) for error in seen] == ["broken"]
-
-
-def test_waits_between_attempts_double_within_their_bounds_and_are_the_same_for_one_seed():
-    waits = {}
-
-    async def test(seed: int) -> None:
-        loop = asyncio.get_running_loop()
-        peers = Peers(Identity(1, 1, 0, "a:1", ""), None, loop, luck=random.Random(seed))
-        from seafoam.peer_contact import Contact
-
-        contact = Contact(peers, loop, "nowhere")
-        contact._fail = lambda *_: None
-        waits.setdefault(seed, []).append([await contact._visit() for _ in range(8)])
-
-    for seed in (1, 1, 2):
-        run(lambda seed=seed: test(seed))
-    assert waits[1][0] == waits[1][1] != waits[2][0]
-    for at, seconds in enumerate(waits[1][0]):
-        longest = min(0.1 * 2**at, 2.0)
-        assert longest / 2 <= seconds <= longest

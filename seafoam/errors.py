@@ -28,6 +28,7 @@ __all__ = [
     "Refusal",
     "SeafoamError",
     "StartError",
+    "ViewRefused",
     "ensure",
 ]
 
@@ -120,6 +121,10 @@ class PeerRefused(SeafoamError):
     def __init__(self, code: int, sentence: str) -> None:
         super().__init__(sentence)
         self.code = code
+
+
+class ViewRefused(SeafoamError):
+    """What another node says of itself while a cluster is founded is no sound view."""
 
 
 class DiskFailed(SeafoamError):

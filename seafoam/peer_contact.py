@@ -8,23 +8,26 @@ alias, looked at again now and then, for a name may come to mean another.
 from __future__ import annotations
 
 import asyncio
+import errno
 import ipaddress
 import logging
 import os
 import random
 import socket
-from typing import Protocol
+from collections.abc import Coroutine
+from typing import Any, Protocol, TypeVar
 
 from seafoam._core.wire_peer import CONNECTION_CALLS, CONNECTION_RAFT, REFUSED_BYTES, Hello
 from seafoam.errors import PeerRefused
 from seafoam.peer_connection import ConnectionEnded, Owner, PeerConnection, Timings
 
-__all__ = ["Contact", "Home", "split_address"]
+__all__ = ["Contact", "Home", "split_address", "within"]
 
 #: An alias is looked at again after so many of the longest waits between two attempts.
 ALIAS_WAITS_COUNT = 5
 
 log = logging.getLogger("seafoam")
+T = TypeVar("T")
 
 
 class Home(Owner, Protocol):
@@ -64,6 +67,26 @@ def split_address(address: str) -> tuple[str, int]:
     if not is_sound:
         raise PeerRefused(REFUSED_BYTES, "is no HOST:PORT")
     return host, int(port)
+
+
+async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
+    """The result of `work`, which may take so long; asyncio.TimeoutError after that.
+
+    Before Python 3.12, asyncio.wait_for forgets that it was cancelled where the work is done in
+    the same turn. Whoever is cancelled here ends.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait((task,), timeout=seconds)
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.wait((task,))
+        if not task.cancelled():
+            task.exception()  # where nobody asks for the result, it is no loss
+    if task.cancelled():
+        raise asyncio.TimeoutError
+    return task.result()
 
 
 class Contact:
@@ -125,7 +148,7 @@ class Contact:
         self._wanted.clear()
         await asyncio.sleep(shortest_seconds)
         try:
-            await asyncio.wait_for(self._wanted.wait(), seconds - shortest_seconds)
+            await within(seconds - shortest_seconds, self._wanted.wait())
         except asyncio.TimeoutError:
             return
 
@@ -171,7 +194,7 @@ class Contact:
             self._home, self._loop, self._home.own_hello(kind, self.address)
         )
         try:
-            await asyncio.wait_for(self._connect(connection), self._home.timings.greeting_seconds)
+            await within(self._home.timings.greeting_seconds, self._connect(connection))
         except PeerRefused as refused:
             connection.refuse(refused)
             raise
@@ -181,10 +204,38 @@ class Contact:
         return connection
 
     async def _connect(self, connection: PeerConnection) -> None:
-        host, port = split_address(self.address)
-        await self._loop.create_connection(lambda: connection, host, port)
+        opened = await self._open_socket(*split_address(self.address))
+        made = self._loop.create_task(
+            self._loop.create_connection(lambda: connection, sock=opened)
+        )
+        try:
+            await asyncio.shield(made)
+        except asyncio.CancelledError:
+            # Cut off in between, a socket would end without a word to its protocol.
+            connection.abort("is not waited for any longer")
+            await made
+            raise
         await connection.heard
         await self._home.admit(connection)
+
+    async def _open_socket(self, host: str, port: int) -> socket.socket:
+        """A connected socket to the first of the host's addresses that takes one."""
+        error: OSError = OSError(errno.EADDRNOTAVAIL, "")
+        for family, kind, protocol, _, place in await self._loop.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM
+        ):
+            opened = socket.socket(family, kind, protocol)
+            try:
+                opened.setblocking(False)
+                await self._loop.sock_connect(opened, place)
+            except BaseException as failure:
+                opened.close()
+                if not isinstance(failure, OSError):
+                    raise
+                error = failure
+            else:
+                return opened
+        raise error
 
     async def _last(self) -> None:
         """Until one of the two connections ends; ends the other, and says why as an exception."""

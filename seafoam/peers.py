@@ -40,7 +40,7 @@ from seafoam._core.wire_peer import (
 )
 from seafoam.errors import PeerRefused
 from seafoam.peer_connection import ConnectionEnded, OnAnswer, PeerConnection, Timings
-from seafoam.peer_contact import Contact
+from seafoam.peer_contact import Contact, within
 from seafoam.ports import CallFailed
 
 __all__ = ["Handler", "Identity", "Peers"]
@@ -148,7 +148,7 @@ class Peers:
             connection.close("is left: this node stops")
         if self._connections:
             try:
-                await asyncio.wait_for(self._all_ended.wait(), STOP_SECONDS)
+                await within(STOP_SECONDS, self._all_ended.wait())
             except asyncio.TimeoutError:
                 for connection in list(self._connections):
                     connection.abort("is left: this node stops")
@@ -385,7 +385,7 @@ class Peers:
     async def _welcome(self, connection: PeerConnection) -> None:
         """Hear who calls, and admit or refuse it."""
         try:
-            await asyncio.wait_for(self._greet(connection), self.timings.greeting_seconds)
+            await within(self.timings.greeting_seconds, self._greet(connection))
         except PeerRefused as refused:
             connection.refuse(refused)
         except asyncio.TimeoutError:

@@ -168,15 +168,18 @@ class Walk:
         self.lossiness = self.random.choice([0.0, 0.02, 0.1])
         self.events = [
             (40, self.deliver), (20, self.sync), (12, self.tick), (4, self.tick_all),
-            (1, self.oversleep),
-            (10, self.propose), (3, self.read), (1, self.lose), (2, self.double), (1, self.crash),
-            (4, self.restart), (0.6, self.cut), (1.5, self.heal), (0.7, self.transfer),
+            (1, self.oversleep), (1, self.stall),
+            (10, self.propose), (3, self.read), (1, self.lose), (2, self.double),
+            (0.5, self.crash),
+            (5, self.restart), (0.6, self.cut), (3, self.heal), (0.7, self.transfer),
             (2, self.fetch), (1 if changes else 0, self.change),
         ]
 
     def run(self, event_count: int) -> Counter[str]:
         verbs = [verb for _, verb in self.events]
-        weights = [weight for weight, _ in self.events]
+        # Each walk has its own habits, so that dangers meet that seldom do on average.
+        weights = [weight * (self.random.choice([0.2, 1, 4]) if weight < 5 else 1)
+                   for weight, _ in self.events]
         for verb in self.random.choices(verbs, weights, k=event_count):
             verb()
             self.after_event()
@@ -228,12 +231,14 @@ class Walk:
 
     def deliver(self) -> None:
         network = self.cluster.network
-        if self.random.random() < self.lossiness:
-            self.lose()
-        elif network:
-            # Mostly in order, sometimes anything.
-            last = len(network) if self.random.random() < 0.2 else min(len(network), 4)
-            self.cluster.deliver(self.random.randrange(last))
+        for _ in range(self.random.randint(1, 5)):
+            if self.random.random() < self.lossiness:
+                self.lose()
+            elif network:
+                # Mostly in order, sometimes anything.
+                last = len(network) if self.random.random() < 0.1 else min(len(network), 4)
+                self.cluster.deliver(self.random.randrange(last))
+                self.after_event()
 
     def lose(self) -> None:
         if self.cluster.network:
@@ -259,6 +264,12 @@ class Walk:
         server = self.one()
         if server is not None:
             server.tick(60)
+
+    def stall(self) -> None:
+        """The network is slower than an election timeout: for a while nobody hears anybody."""
+        for server in self.cluster.servers.values():
+            if server.is_up:
+                server.tick(self.random.randint(20, 60))
 
     def tick_all(self) -> None:
         for server in self.cluster.servers.values():

@@ -11,7 +11,7 @@ import pytest
 
 from peer_support import TIMINGS, Station, address_of, lines, listen, run, unused_address
 from seafoam._core.wire_peer import REFUSED_BYTES
-from seafoam.peer_contact import Contact
+from seafoam.peer_contact import Contact, within
 from seafoam.peers import Identity, Peers
 from seafoam.ports import CallFailed
 
@@ -68,22 +68,20 @@ def test_what_is_no_address_is_said(address):
     run(test)
 
 
-def test_a_name_that_does_not_resolve_is_tried_again(monkeypatch, caplog):
+def test_a_name_that_does_not_resolve_is_tried_again(caplog):
     async def test() -> None:
         async with Station(1) as one, Station(2) as two:
             host, _, port = two.address.rpartition(":")
-            dial = one.peers._loop.create_connection
+            loop = one.peers._loop
             attempts = []
 
-            async def resolving(factory, name, number):
+            async def resolve(name, number, **kind):
                 attempts.append(name)
                 if len(attempts) <= 3:
                     raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-                return await dial(factory, host, number)
+                return await loop.getaddrinfo(host, number, **kind)
 
-            loop = one.peers._loop
-            one.peers._loop = proxy = _Proxy(loop, create_connection=resolving)
-            assert proxy.create_future
+            one.peers._loop = _Proxy(loop, getaddrinfo=resolve)
             one.peers.keep([f"soon:{port}"])
             assert (await one.first("hello"))[1:3] == (f"soon:{port}", 2)
             sentence = f"soon:{port} does not resolve: Name or service not known"
@@ -188,3 +186,46 @@ def test_waits_between_attempts_double_within_their_bounds_and_are_the_same_for_
     for at, seconds in enumerate(waits[1][0]):
         longest = min(0.1 * 2**at, 2.0)
         assert longest / 2 <= seconds <= longest
+
+
+def test_who_is_cancelled_as_the_work_is_done_ends_all_the_same():
+    async def test() -> None:
+        for turns in range(6):
+            work = asyncio.get_running_loop().create_future()
+
+            async def wait(work: asyncio.Future[None] = work) -> None:
+                await within(30.0, _awaited(work))
+                await within(30.0, asyncio.Event().wait())
+
+            task = asyncio.ensure_future(wait())
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            work.set_result(None)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    run(test)
+
+
+async def _awaited(work: asyncio.Future[None]) -> None:
+    await work
+
+
+def test_work_that_takes_too_long_is_ended():
+    async def test() -> None:
+        ended = []
+
+        async def work() -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.append(True)
+
+        with pytest.raises(asyncio.TimeoutError):
+            await within(0.001, work())
+        assert ended == [True]
+
+    run(test)

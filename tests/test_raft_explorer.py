@@ -11,7 +11,7 @@ from raft_explorer import Broken, Checker, walk_of
 SOAK = os.environ.get("SEAFOAM_SOAK") == "1"
 GROUPS = 10
 WALKS = 300 if SOAK else 5
-EVENTS = 20_000 if SOAK else 6000
+EVENTS = 20_000 if SOAK else 4000
 #: What the walks must have met, all together: a walk past all dangers shows nothing.
 WANTED = ("leaders", "commits", "truncations", "crashes with unsynced writes", "reads", "fetches",
           "configurations", "refused changes", "transfers")

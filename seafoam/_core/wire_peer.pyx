@@ -7,17 +7,8 @@ from libc.string cimport memcmp, memcpy, memmove, memset
 from seafoam._core.buffer cimport buffer_append, buffer_free, seafoam_buffer
 from seafoam._core.limits cimport PEER_PAYLOAD_BYTES_MAX, WAL_RECORD_BYTES_MAX
 from seafoam._core.message cimport ENTRY_CONFIGURATION, MESSAGE_APPEND, Entry, Message
-from seafoam._core.pack cimport (
-    crc32c_raw,
-    get_u8,
-    get_u16,
-    get_u32,
-    get_u64,
-    put_u8,
-    put_u16,
-    put_u32,
-    put_u64,
-)
+from seafoam._core.pack cimport crc32c_raw, get_u8, get_u16, get_u32, get_u64
+from seafoam._core.pack cimport put_u8, put_u16, put_u32, put_u64
 from seafoam._core.status cimport (
     STATUS_INVALID,
     STATUS_NEED_MORE,

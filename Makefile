@@ -8,7 +8,7 @@ SOURCES := setup.py $(wildcard seafoam/_core/*.pyx seafoam/_core/*.pxd seafoam/_
 ARGS :=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench soak model sanitize strength lint build package clean
+.PHONY: help run cluster test bench soak model sanitize strength lint build package clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r verb text; do \
@@ -16,6 +16,9 @@ help:  ## this list
 
 run: $(VENV)/.have-documents $(VENV)/.built  ## start a node on port 3000 with some documents in it
 	@$(PY) scripts/run.py
+
+cluster: $(VENV)/.have-documents $(VENV)/.built  ## start three nodes that keep each other's documents
+	@$(PY) scripts/cluster.py
 
 test: $(VENV)/.have-test $(VENV)/.built  ## the test suite (ARGS="..." goes to pytest)
 	@$(PY) -m pytest $(ARGS)

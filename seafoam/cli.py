@@ -67,20 +67,13 @@ def utf8(text: str) -> str:
 # The server
 
 
-def _refuse_peers(ctx: click.Context, param: click.Parameter, peers: tuple[str, ...]) -> None:
-    if peers:
-        raise click.UsageError(
-            f"this version runs a node alone and takes no PEER (there is {peers[0]!r})", ctx
-        )
-
-
 @click.command("server", context_settings=CONTEXT, short_help="Run a node.", epilog=(
     "Each option can also be given as the environment variable SEAFOAM_ and its name: "
     "SEAFOAM_MAX_MEMORY=4G."
 ))
 @click.argument("http_port", type=int)
 @click.argument("peer_port", type=int)
-@click.argument("peers", nargs=-1, metavar="", expose_value=False, callback=_refuse_peers)
+@click.argument("peers", nargs=-1, metavar="[PEER]...")
 @click.option("--host", envvar="SEAFOAM_HOST", default="127.0.0.1", metavar="ADDRESS",
               help="Address to listen on.")
 @click.option("--data-dir", envvar="SEAFOAM_DATA_DIR", metavar="FOLDER",
@@ -96,9 +89,12 @@ def _refuse_peers(ctx: click.Context, param: click.Parameter, peers: tuple[str, 
               help="Allow --host to be an address that other machines can reach.")
 @click.version_option(VERSION, message="seafoam-server %(version)s")
 def server(**settings: Any) -> int:
-    """Run one node: serve HTTP on HTTP_PORT, and keep PEER_PORT as its place among nodes.
+    """Run one node: serve clients over HTTP on HTTP_PORT, and other nodes on PEER_PORT.
 
-    Both are port numbers. The node runs until it is told to stop (Ctrl-C, SIGTERM).
+    Both are port numbers. Each PEER is HOST:PORT of another node's PEER_PORT, or of its own: whom
+    to talk to, not who is in the cluster. Nodes that find each other so found a cluster
+    together, or join the one that there is; without a PEER a node is a cluster of one. The node
+    runs until it is told to stop (Ctrl-C, SIGTERM).
     """
     from seafoam.config import Settings
     from seafoam.server import run

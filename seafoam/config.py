@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,8 @@ MEMORY_BYTES_MIN = 16 * 1024 * 1024
 MEMORY_BYTES_MAX = 1 << 40
 #: Keys and values may take twice their bytes in a map while they change sizes.
 MAP_FACTOR = 2
+#: Letters, digits, dashes and dots; underscores too, for container names have them.
+HOST_NAME = re.compile(r"[A-Za-z0-9_.-]{1,253}")
 #: Where neither the control group nor the machine tells its memory.
 MEMORY_BYTES_FALLBACK = 1 << 30
 
@@ -31,7 +34,8 @@ class Settings:
     """Settings of one node.
 
     `http_port` and `peer_port` are 0 (picked) to 65535; `max_memory_bytes` of None means a quarter
-    of what the control group or the machine has; `advertise` is the host name others use.
+    of what the control group or the machine has; `advertise` is the host name others use. `peers`
+    are HOST:PORT of the nodes to talk to, an IPv6 address in brackets.
     """
 
     http_port: int
@@ -41,6 +45,7 @@ class Settings:
     max_memory_bytes: int | None = None
     advertise: str | None = None
     insecure: bool = False
+    peers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, port in (("HTTP_PORT", self.http_port), ("PEER_PORT", self.peer_port)):
@@ -53,6 +58,8 @@ class Settings:
                 "PEER_PORT 0 picks a port, which cannot name the data directory; add --data-dir"
             )
         self._check_host()
+        for peer in self.peers:
+            _check_peer(peer)
         if self.max_memory_bytes is not None:
             self._check_memory(self.max_memory_bytes)
 
@@ -113,3 +120,21 @@ def memory_bytes_available() -> int:
         except (OSError, ValueError):
             continue  # not this version of control groups, or "max"
     return min(found, default=MEMORY_BYTES_FALLBACK)
+
+
+def _check_peer(peer: str) -> None:
+    """Refuse what cannot be a peer's address; whether anybody is there is found out later."""
+    host, colon, port = peer.rpartition(":")
+    if not colon or not host:
+        raise StartError(f"PEER {peer!r} is not HOST:PORT, such as 127.0.0.1:5010")
+    if not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535:
+        raise StartError(f"PEER {peer!r} has the port {port!r}; it is a number from 1 to 65535")
+    if host.startswith("[") and host.endswith("]"):
+        try:
+            ipaddress.IPv6Address(host[1:-1])
+        except ValueError:
+            raise StartError(f"PEER {peer!r}: {host} is no IPv6 address") from None
+    elif ":" in host:
+        raise StartError(f"PEER {peer!r}: an IPv6 address stands in brackets, as in [::1]:5010")
+    elif not HOST_NAME.fullmatch(host):
+        raise StartError(f"PEER {peer!r}: {host!r} is neither a host name nor an address")

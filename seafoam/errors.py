@@ -112,6 +112,10 @@ class DataDamaged(StartError):
     """Bytes on disk that were once whole are not; the message names the file and the offset."""
 
 
+class ViewRefused(SeafoamError):
+    """What another node says of itself while a cluster is founded is no sound view."""
+
+
 class PeerRefused(SeafoamError):
     """What another node sent, or who it is, is refused; says what it did, after its name.
 
@@ -121,10 +125,6 @@ class PeerRefused(SeafoamError):
     def __init__(self, code: int, sentence: str) -> None:
         super().__init__(sentence)
         self.code = code
-
-
-class ViewRefused(SeafoamError):
-    """What another node says of itself while a cluster is founded is no sound view."""
 
 
 class DiskFailed(SeafoamError):

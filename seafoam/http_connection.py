@@ -229,6 +229,12 @@ class Connection(asyncio.Protocol):
 
     # -- what the server calls -------------------------------------------------------------------
 
+    def renew(self) -> None:
+        """The server serves another node from here on."""
+        self._service = self._door.service
+        self._path = self._service.read_path
+        self._serve = self._path.serve
+
     def drain(self) -> None:
         """Take what has begun to arrive, answer it, and end."""
         self._is_busy = True

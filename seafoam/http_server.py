@@ -71,7 +71,8 @@ class HttpServer:
         self._send_timeout_seconds = send_timeout_ms / 1000
         self._spent_looks = 0
         self._budget = Budget(in_flight_bytes_max)
-        self.service = Service(node, hosts, self._budget, self._status_of, document())
+        self._hosts = hosts
+        self.service = self._service_of(node)
         self.loop: asyncio.AbstractEventLoop
         self._connections_max = connections_max
         self._connections: set[Connection] = set()
@@ -86,6 +87,16 @@ class HttpServer:
         self._listener: asyncio.Server | None = None
         self._clock_timer: asyncio.TimerHandle | None = None
         self._all_closed: asyncio.Event | None = None
+
+    def _service_of(self, node: NodeDoor) -> Service:
+        return Service(node, self._hosts, self._budget, self._status_of, document())
+
+    def change_node(self, node: NodeDoor) -> None:
+        """Serve this node from here on; the one before it had nothing under way."""
+        self.service = self._service_of(node)
+        self.service.responder.set_date(formatdate(usegmt=True).encode())
+        for connection in self._open():
+            connection.renew()
 
     # -- start and stop --------------------------------------------------------------------------
 

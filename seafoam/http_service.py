@@ -53,6 +53,8 @@ class NodeDoor(Protocol):
 
     def status(self) -> dict[str, object]: ...
 
+    def members(self) -> list[dict[str, str]]: ...
+
 
 class Page(NamedTuple):
     """A request that only looks: `perform` it once every earlier one of its connection is
@@ -94,6 +96,7 @@ class Service:
         self._openapi = Answer(200, openapi)
         self._pages: dict[str, Callable[[], Answer]] = {
             "/status": self._status,
+            "/members": self._members,
             "/livez": lambda: Answer(200, b'{"status":"alive"}'),
             "/readyz": self._readyz,
             "/openapi.json": lambda: self._openapi,
@@ -155,6 +158,10 @@ class Service:
 
     def _status(self) -> Answer:
         return Answer(200, orjson.dumps(self._status_parts(self.node.status())))
+
+    def _members(self) -> Answer:
+        index = self.node.reader.applying_index
+        return Answer(200, orjson.dumps({"members": self.node.members(), "index": index}))
 
     def _readyz(self) -> Answer:
         refusal = self.node.readiness()

@@ -1,38 +1,53 @@
 """The node: the pump that carries out what the Raft machine asks for.
 
-Owns the machine, the state machine (store and map) and the writes that wait for their answer.
-Knows the world only through its doors (`seafoam.ports`): a clock and a disk, so that a simulator
-can put others in their place. Must never answer a write before its entry is applied here, never
-apply an entry that is not durable here, never read a clock or draw a number by itself.
+Owns the machine, the state machine (store and map), the members and the writes that wait for their
+answer. Knows the world only through its doors (`seafoam.ports`): a clock, a disk and a network, so
+that a simulator can put others in their place. Must never answer a write before its entry is
+applied here, never apply an entry that is not durable here, never let a message leave before what
+it rests on is durable, never read a clock or draw a number by itself.
 
-One turn (`_pump`): hand new entries and hard state to the disk; apply what is committed and
-durable, giving the loop back after a millisecond, between entries only; answer. The disk's report
-starts the next turn. A write's life:
-
-    write -> refused (quota, room, load): no entry was made, `applied` is "no"
-          -> queued while no leader is known     out of time: "no_leader", "no"
-          -> proposed -> durable -> committed    out of time: "timeout", "unknown"
-          -> applied -> answered
+One turn (`_pump`): hand new entries and hard state to the disk; send what may leave at once; apply
+what is committed and durable, giving the loop back after a millisecond, between entries only;
+answer. The disk's report sends what rested on it and starts the next turn.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
 from functools import partial
 
 from seafoam._core import limits
-from seafoam._core.confchange import Configuration
 from seafoam._core.map import MapReader, MapWriter
-from seafoam._core.message import ENTRY_COMMAND, ENTRY_FOUNDING, Durable, Entry, HardState
+from seafoam._core.message import (
+    ENTRY_CONFIGURATION,
+    ENTRY_FOUNDING,
+    Durable,
+    Entry,
+    HardState,
+    Message,
+    Ready,
+)
 from seafoam._core.raft import ROLE_LEADER, ROLE_NAMES, Raft
-from seafoam._core.store import CommandResult, Store
+from seafoam._core.store import Store
 from seafoam._core.wal import Recovery
-from seafoam._core.wire import command_cost, decode_founding
-from seafoam.errors import Refusal, StartError, ensure
-from seafoam.ports import Clock, Disk, Timer
+from seafoam._core.wire import decode_founding
+from seafoam.calls import (
+    CALL_FORWARD,
+    CALL_JOIN,
+    BadCall,
+    Elsewhere,
+    Forward,
+    call_kind,
+    decode_forward_answer,
+    encode_forward,
+)
+from seafoam.errors import Refusal, ensure
+from seafoam.leadership import Leadership
+from seafoam.membership import Membership
+from seafoam.ports import CallFailed, Clock, Disk, Network
+from seafoam.writes import Given, Outcome, Writes
 
 __all__ = ["Node"]
 
@@ -43,33 +58,18 @@ STATE_STARTING, STATE_SERVING, STATE_STOPPING = 0, 1, 2
 APPLY_SLICE_NS = 1_000_000
 #: Entries taken from the machine at once; more would only lengthen a list.
 ENTRIES_PER_TURN = 64
+#: What is read back from the disk at once for a follower that lags.
+FETCH_BYTES = 1_048_576
 #: How often a full disk is asked whether there is room again.
 ROOM_RETRY_SECONDS = 1.0
-
-Outcome = CommandResult | Refusal
+#: How often a starting node asks for a read index; the one who was asked may be gone.
+READ_RETRY_SECONDS = 0.25
+#: A leader that was not heard of for so long is no leader to send clients to.
+LEADER_SILENCE_NS = 1_000_000_000
+#: A node further behind than this should get no traffic.
+READY_LAG_COUNT = 1_000
 
 logger = logging.getLogger("seafoam.node")
-
-
-class _Write:
-    """One write from its arrival to its answer."""
-
-    __slots__ = ("command", "cost_bytes", "on_outcome", "proposed", "timer")
-
-    def __init__(self, command: bytes, on_outcome: Callable[[Outcome], None]) -> None:
-        self.command = command
-        self.cost_bytes = command_cost(command)
-        self.on_outcome: Callable[[Outcome], None] | None = on_outcome
-        self.proposed = False
-        self.timer: Timer | None = None
-
-    def answer(self, outcome: Outcome) -> None:
-        """Give the outcome, once; whoever timed out already has theirs."""
-        on_outcome, self.on_outcome = self.on_outcome, None
-        if self.timer is not None:
-            self.timer.cancel()
-        if on_outcome is not None:
-            on_outcome(outcome)
 
 
 class Node:
@@ -77,7 +77,7 @@ class Node:
 
     `recovery` is what the disk holds, made durable already; it begins with the founding entry.
     The map takes no more than `map_limit_bytes` of memory, by default three quarters of the
-    machine's.
+    machine's. `seed` is the luck of its elections.
     `on_fatal` is called once with what makes going on impossible; the process must end then.
     """
 
@@ -85,10 +85,12 @@ class Node:
         self,
         disk: Disk,
         clock: Clock,
+        network: Network,
         recovery: Recovery,
         quota_bytes: int,
         on_fatal: Callable[[BaseException], None],
         *,
+        seed: int,
         map_limit_bytes: int | None = None,
     ) -> None:
         ensure(recovery.entries, "a node starts from its founding entry")
@@ -100,9 +102,8 @@ class Node:
         self.http_address = ""
         self._disk = disk
         self._clock = clock
+        self._network = network
         self._on_fatal = on_fatal
-        self._on_serving: Callable[[], None]
-        self._members = founding.members
         self._writer = MapWriter(
             founding.hash_seed,
             max_logical_bytes=quota_bytes,
@@ -111,17 +112,27 @@ class Node:
         )
         self.reader: MapReader = self._writer.reader()
         self._store = Store(self._writer)
-        self._raft = Raft(
-            disk.node_id, _founded(recovery), recovery.entries, seed=disk.start_id)
-        self._queued: deque[_Write] = deque()
-        self._proposed: dict[int, _Write] = {}
-        self._proposed_cost_bytes = 0
-        self._proposed_bytes = 0
+        self._membership = Membership(founding)
+        self._raft = Raft(disk.node_id, _founded(recovery), recovery.entries, seed=seed)
+        self._leadership = Leadership(
+            self._raft, self._membership, disk, self._writer, quota_bytes,
+            recovery.entries[0].data,
+        )
+        self._writes = Writes(clock, disk.start_id, self)
         self._to_apply: deque[Entry] = deque()
+        # Of each write that the disk has not reported: what may leave once it has.
+        self._under_way: deque[list[Message]] = deque()
         self._turn_is_due = False
         self._state = STATE_STARTING
-        self._role = self._raft.role
+        self._seen = (self._raft.role, self._raft.term, self._raft.leader_id)
+        self._heard_ns = 0
+        # The answer to a question of an earlier start may still be under way, and says what was
+        # committed then: contexts of one start are no other's.
+        self._reads_asked = self._reads_asked_before = (disk.start_id & 0xffffffff) << 32
+        self._reads_lost = 0
+        self._serve_index = 0
         self._is_over = False
+        self._on_serving: Callable[[], None]
 
     # -- from outside --------------------------------------------------------------------------
 
@@ -133,53 +144,50 @@ class Node:
         self._on_serving = on_serving
         self._tick()
         self._watch_room()
-
-    def write(
-        self, command: bytes, timeout_ms: int = limits.TIMEOUT_MS_DEFAULT
-    ) -> asyncio.Future[CommandResult]:
-        """Propose an encoded command; the future has its result once it is applied here.
-
-        It fails with a `Refusal`: `no_leader`, `overloaded`, `disk_full`, `quota_exceeded`,
-        `shutting_down` before anything was proposed, `timeout` after. Calls take effect in the
-        order in which they are made.
-        """
-        future: asyncio.Future[CommandResult] = asyncio.get_running_loop().create_future()
-
-        def on_outcome(outcome: Outcome) -> None:
-            if future.done():
-                return  # the caller cancelled
-            if isinstance(outcome, Refusal):
-                future.set_exception(outcome)
-            else:
-                future.set_result(outcome)
-
-        self.submit(command, timeout_ms, on_outcome)
-        return future
+        self._ask_to_serve()
 
     def submit(
         self, command: bytes, timeout_ms: int, on_outcome: Callable[[Outcome], None]
     ) -> None:
-        """As `write`, telling a callback instead of a future."""
-        write = _Write(command, on_outcome)
-        if self._state == STATE_STOPPING:
-            write.answer(Refusal("shutting_down", "the node is stopping", applied="no"))
+        """Propose an encoded command here or at the leader; `on_outcome` is told what came of it.
+
+        That is its result once it is applied here, or a `Refusal`: `no_leader`, `overloaded`,
+        `disk_full`, `quota_exceeded`, `shutting_down` before anything was proposed, `timeout`
+        after. Commands take effect in the order in which they are submitted.
+        """
+        self._writes.submit(command, timeout_ms, on_outcome)
+
+    def handle_message(self, message: Message) -> None:
+        """A message of Raft has come from another member."""
+        if self._is_over:
             return
-        if self._raft.role == ROLE_LEADER and not self._queued:
-            self._propose(write)
-        elif self._bytes_held() + len(command) > limits.PROPOSALS_BYTES_MAX:
-            write.answer(_overloaded())
+        if message.from_id == self._raft.leader_id:
+            self._heard_ns = self._clock.now_ns()
+        self._guarded(partial(self._raft.step, message))
+        self._request_turn()
+
+    def handle_call(
+        self, node_id: int, payload: bytes, on_answer: Callable[[bytes], None]
+    ) -> None:
+        """Another node asks; raises BadCall where that is not a call."""
+        if self._is_over:
+            return
+        kind = call_kind(payload)
+        if kind == CALL_FORWARD:
+            answer = self._leadership.forwarded(payload)
+        elif kind == CALL_JOIN:
+            answer = self._leadership.asked_to_join(node_id, payload)
         else:
-            self._queued.append(write)
-            self._proposed_bytes += len(command)
-        if write.on_outcome is not None:
-            write.timer = self._clock.call_later(timeout_ms / 1000, partial(self._expire, write))
+            raise BadCall(f"a call is of kind {kind}, unknown here")
+        on_answer(answer)
+        self._request_turn()
 
     def refuse_reads(self) -> Refusal | None:
         """Why reads may not be served at this moment; None where they may."""
         if self._state == STATE_SERVING:
             return None
         if self._state == STATE_STARTING:
-            return Refusal("starting", "the node has not caught up with its own log yet")
+            return Refusal("starting", "the node has not caught up with its cluster yet")
         return Refusal("shutting_down", "the node is stopping")
 
     def readiness(self) -> Refusal | None:
@@ -187,114 +195,127 @@ class Node:
         refusal = self.refuse_reads()
         if refusal is not None:
             return Refusal("not_ready", refusal.message)
+        log = self._raft.log
+        if not self._leader_is_heard():
+            return Refusal("not_ready", "the node knows no leader at the moment")
+        if log.commit_index - log.applied_index > READY_LAG_COUNT:
+            return Refusal("not_ready", "the node is far behind what is committed")
         return None
 
     def status(self) -> dict[str, object]:
         """What `/status` says of the node; the doors add their own parts."""
         raft = self._raft
-        # The founding set is this node alone (`_founding_set`), so every address is its own.
-        places = {
-            member_id: {
-                "node_id": f"{member_id:016x}", "http": self.http_address, "peer": peer,
-            }
-            for member_id, peer in self._members
-        }
+        members = self.members()
+        leaders = [
+            {name: member[name] for name in ("node_id", "http", "peer")}
+            for member in members if member["node_id"] == f"{raft.leader_id:016x}"
+        ]
+        is_learner = self._membership.configuration.is_learner(self._disk.node_id)
         return {
             "node_id": self.node_id,
             "cluster_id": self.cluster_id,
-            "role": ROLE_NAMES[raft.role],
+            "role": "learner" if is_learner else ROLE_NAMES[raft.role].removeprefix("pre-"),
             "term": raft.term,
-            "leader": places.get(raft.leader_id),
+            "leader": leaders[0] if leaders else None,
             "commit_index": raft.log.commit_index,
             "applied_index": raft.log.applied_index,
             "keys": self._writer.keys,
             "memory_bytes": self._writer.logical_bytes,
             "max_memory_bytes": self.quota_bytes,
             "map_bytes": self._writer.reserved_bytes,
-            "members": [{**place, "role": "voter"} for place in places.values()],
+            "members": members,
             "disk": self._disk.status(),
         }
 
+    def members(self) -> list[dict[str, str]]:
+        """The members as this node has applied them."""
+        configuration, addresses = self._membership.configuration, self._membership.addresses
+        return [
+            {
+                "node_id": f"{node_id:016x}",
+                "peer": addresses[node_id],
+                "http": self._http_address(node_id),
+                "role": "voter" if configuration.is_voter(node_id) else "learner",
+            }
+            for node_id in configuration.member_ids()
+        ]
+
+    def is_settled(self, address: str) -> bool:
+        """Whether the configuration in force names this node, at this peer address."""
+        return self._membership.addresses.get(self._disk.node_id) == address
+
+    def peer_addresses(self) -> list[str]:
+        """Where the others are, the leader first where it is known."""
+        others = [
+            (node_id != self._raft.leader_id, address)
+            for node_id, address in self._membership.addresses.items()
+            if node_id != self._disk.node_id
+        ]
+        return [address for _, address in sorted(others)]
+
     def begin_stop(self) -> None:
-        """Refuse what comes from here on; what was proposed goes on to its answer."""
+        """Refuse what comes from here on, hand leadership over; what was given goes on."""
         self._state = STATE_STOPPING
         self._writer.set_node_state(STATE_STOPPING)
-        queued, self._queued = self._queued, deque()
-        for write in queued:
-            self._proposed_bytes -= len(write.command)
-            write.answer(Refusal("shutting_down", "the node is stopping", applied="no"))
+        self._writes.begin_stop()
+        self._leadership.hand_over()
+        self._request_turn()
 
     @property
     def unanswered_count(self) -> int:
         """Writes that still wait for their answer."""
-        return len(self._proposed) + len(self._queued)
+        return len(self._writes)
+
+    @property
+    def leads_others(self) -> bool:
+        """Whether there is leadership that could be handed over."""
+        return self._raft.role == ROLE_LEADER and len(self._membership.configuration.voters) > 1
 
     def close(self) -> None:
         """End: nothing is applied any more, and readers of the map see that it is over."""
         self._is_over = True
         self._writer.close()
 
-    # -- writes --------------------------------------------------------------------------------
+    # -- writes: the courier of `Writes` -------------------------------------------------------
 
-    def _bytes_held(self) -> int:
-        return self._proposed_bytes
+    def can_give(self) -> bool:
+        """Whether somebody is there to propose a write."""
+        if self._raft.role == ROLE_LEADER:
+            return self._leadership.takes_writes
+        return self._raft.leader_id != 0
 
-    def _refuse(self, write: _Write) -> Refusal | None:
-        """What speaks against proposing this write; the leader alone asks."""
-        if self._bytes_held() + len(write.command) > limits.PROPOSALS_BYTES_MAX:
-            return _overloaded()
-        # What was proposed counts: a turn appends all of it at once.
-        if not self._disk.has_room(self._proposed_bytes + len(write.command)):
-            return Refusal(
-                "disk_full",
-                "the disk has no room for a write; once it has, writes go on by themselves",
-                applied="no",
-            )
-        held_bytes = self._writer.logical_bytes + self._proposed_cost_bytes
-        if write.cost_bytes and held_bytes + write.cost_bytes > self.quota_bytes:
-            return Refusal(
-                "quota_exceeded",
-                f"{held_bytes} of {self.quota_bytes} bytes of memory are used or spoken for, and "
-                f"this write may take {write.cost_bytes}; delete keys or raise --max-memory",
-                applied="no",
-            )
-        return None
+    def term(self) -> int:
+        """The term in whose log a write that is given now would stand."""
+        return self._raft.term
 
-    def _propose(self, write: _Write) -> None:
-        refusal = self._refuse(write)
-        if refusal is not None:
-            write.answer(refusal)
+    def give(self, command: bytes, on_given: Callable[[Given], None]) -> None:
+        """Propose a stamped command, or forward it to the leader."""
+        raft = self._raft
+        if raft.role == ROLE_LEADER:
+            on_given(self._leadership.propose(command))
+            self._request_turn()
             return
-        index = self._raft.propose(ENTRY_COMMAND, write.command)
-        write.proposed = True
-        self._proposed[index] = write
-        self._proposed_cost_bytes += write.cost_bytes
-        self._proposed_bytes += len(write.command)
-        self._request_turn()
 
-    def _propose_queued(self) -> None:
-        while self._queued:
-            write = self._queued.popleft()
-            self._proposed_bytes -= len(write.command)
-            if write.on_outcome is not None:
-                self._propose(write)
+        def on_answer(answer: bytes | CallFailed) -> None:
+            if isinstance(answer, CallFailed):
+                on_given(None if answer.was_sent else Elsewhere(""))
+                return
+            try:
+                on_given(decode_forward_answer(answer))
+            except BadCall as error:
+                logger.warning("the leader's answer makes no sense: %s", error)
+                on_given(None)
 
-    def _expire(self, write: _Write) -> None:
-        if write.proposed:
-            # It stays in the log: only its answer is given up.
-            write.answer(
-                Refusal("timeout", "the write was proposed, not applied in time, and may still be",
-                        applied="unknown")
-            )
-        else:
-            write.answer(Refusal("no_leader", "no leader was known in time", applied="no"))
+        self._network.call(raft.leader_id, encode_forward(Forward(raft.term, command)), on_answer)
 
-    # -- turns ---------------------------------------------------------------------------------
+    # -- time ----------------------------------------------------------------------------------
 
     def _tick(self) -> None:
         if self._is_over:
             return
-        self._raft.tick()
+        self._guarded(self._raft.tick)
+        self._guarded(self._leadership.tick)
+        self._writes.give_queued()
         self._request_turn()
         self._clock.call_later(limits.TICK_MS / 1000, self._tick)
 
@@ -304,41 +325,79 @@ class Node:
         self._disk.retry_prepare()
         self._clock.call_later(ROOM_RETRY_SECONDS, self._watch_room)
 
+    def _ask_to_serve(self) -> None:
+        """Reads are served once what was committed before this start is applied."""
+        if self._is_over or self._state != STATE_STARTING:
+            return
+        self._ask_read_index()
+        self._clock.call_later(READ_RETRY_SECONDS, self._ask_to_serve)
+
+    def _ask_read_index(self) -> None:
+        if self._serve_index == 0:
+            self._reads_lost = self._raft.reads_lost
+            self._reads_asked += 1
+            self._raft.read_index(self._reads_asked)
+            self._request_turn()
+
+    # -- turns ---------------------------------------------------------------------------------
+
+    def _guarded(self, step: Callable[[], None]) -> None:
+        """Take a step of the machine; one that fails leaves it in no state to go on from."""
+        try:
+            step()
+        except Exception as error:
+            self._is_over = True
+            self._on_fatal(error)
+
     def _request_turn(self) -> None:
         if not self._turn_is_due:
             self._turn_is_due = True
             self._clock.call_soon(self._pump)
 
     def _on_durable(self, report: Durable) -> None:
-        self._raft.durable(report)
+        if self._is_over:
+            return
+        self._guarded(partial(self._raft.durable, report))
+        self._send(self._under_way.popleft())
         self._request_turn()
+
+    def _send(self, messages: list[Message]) -> None:
+        for message in messages:
+            self._network.send(message.to_id, message)
 
     def _pump(self) -> None:
         self._turn_is_due = False
-        if self._is_over:
-            return
-        try:
-            self._turn()
-        except Exception as error:
-            self._is_over = True
-            self._on_fatal(error)
+        if not self._is_over:
+            self._guarded(self._turn)
 
     def _turn(self) -> None:
         raft = self._raft
         slice_end_ns = self._clock.now_ns() + APPLY_SLICE_NS
-        if raft.role == ROLE_LEADER and self._queued:
-            self._propose_queued()
         while raft.has_ready() or self._to_apply:
             ready = raft.ready(0 if self._to_apply else ENTRIES_PER_TURN)
-            if ready.durable is not None:
-                self._disk.append(
-                    ready.entries, ready.hard_state, partial(self._on_durable, ready.durable)
-                )
+            self._carry_out(ready)
             self._to_apply.extend(ready.committed)
             if not self._apply_until(slice_end_ns):
                 self._request_turn()
                 break
         self._publish()
+
+    def _carry_out(self, ready: Ready) -> None:
+        if ready.durable is not None:
+            self._under_way.append(ready.messages_after_durable)
+            self._disk.append(
+                ready.entries, ready.hard_state, partial(self._on_durable, ready.durable)
+            )
+        elif self._under_way:
+            self._under_way[-1].extend(ready.messages_after_durable)
+        else:
+            self._send(ready.messages_after_durable)
+        self._send(ready.messages)
+        for read in ready.reads:
+            if self._reads_asked_before < read.context <= self._reads_asked:
+                self._serve_index = max(self._serve_index, read.index)
+        for first_index, last_index in ready.fetches:
+            self._raft.fetched(self._disk.read_entries(first_index, last_index, FETCH_BYTES))
 
     def _apply_until(self, slice_end_ns: int) -> bool:
         """Apply what is there; False where the slice ended first. At least one entry is done."""
@@ -352,55 +411,63 @@ class Node:
 
     def _apply(self, entry: Entry) -> None:
         result = self._store.apply(entry)
-        if entry.kind == ENTRY_FOUNDING:
-            self._raft.configure(entry.index, self._founding_set(entry.index))
+        if entry.kind == ENTRY_CONFIGURATION:
+            self._membership.apply(entry.data)
+        if entry.kind in (ENTRY_FOUNDING, ENTRY_CONFIGURATION):
+            self._raft.configure(entry.index, self._membership.configuration)
+            self._meet_members()
         self._raft.advance(entry.index)
-        if self._state == STATE_STARTING and 0 < self._raft.read_floor_index <= entry.index:
-            self._state = STATE_SERVING
-            self._on_serving()
-        write = self._proposed.pop(entry.index, None)
-        if write is not None and result is not None:
-            self._proposed_cost_bytes -= write.cost_bytes
-            self._proposed_bytes -= len(write.command)
-            write.answer(result)
+        self._leadership.on_applied(entry)
+        self._writes.on_applied(entry, result)
 
-    def _founding_set(self, index: int) -> Configuration:
-        """Who the founding entry says there is; this pump sends no messages, so it is alone."""
-        voters = tuple(member_id for member_id, _ in self._members)
-        if voters != (self._raft.node_id,):
-            raise StartError(
-                f"the log at index {index} founds a cluster of {len(voters)} nodes that is not "
-                f"this node alone; this version runs one node: start it on its own data directory"
-            )
-        return Configuration(voters)
+    def _meet_members(self) -> None:
+        own_id = self._disk.node_id
+        self._network.keep(
+            address for node_id, address in sorted(self._membership.addresses.items())
+            if node_id != own_id
+        )
 
     def _publish(self) -> None:
         """Show readers of the map where the node stands."""
         writer, raft = self._writer, self._raft
-        if raft.role != self._role:
-            self._role = raft.role
-            logger.info("%s in term %d", ROLE_NAMES[raft.role], raft.term)
+        if self._state == STATE_STARTING and 0 < self._serve_index <= raft.log.applied_index:
+            self._state = STATE_SERVING
+            self._on_serving()
+        seen = (raft.role, raft.term, raft.leader_id)
+        if seen != self._seen:
+            if seen[:2] != self._seen[:2]:
+                logger.info("%s in term %d", ROLE_NAMES[raft.role], raft.term)
+            self._seen = seen
+            self._heard_ns = self._clock.now_ns()
+            self._leadership.on_change()
+        if self._state == STATE_STARTING and self._reads_lost != raft.reads_lost:
+            self._ask_read_index()
+        self._writes.give_queued()
         writer.set_commit_index(raft.log.commit_index)
         writer.set_term(raft.term)
         writer.set_role(raft.role)
         writer.set_node_state(self._state)
 
+    # -- looks ---------------------------------------------------------------------------------
+
+    def _leader_is_heard(self) -> bool:
+        if self._raft.role == ROLE_LEADER:
+            return True
+        silence_ns = self._clock.now_ns() - self._heard_ns
+        return self._raft.leader_id != 0 and silence_ns <= LEADER_SILENCE_NS
+
+    def _http_address(self, node_id: int) -> str:
+        if node_id == self._disk.node_id:
+            return self.http_address
+        return self._network.http_address(node_id)
+
 
 def _founded(recovery: Recovery) -> HardState:
     """The hard state, which says at least that the founding entry is committed.
 
-    A cluster of one is founded by that entry being durable; its commit index, written right
-    behind it, may have been torn off.
+    A cluster is founded by a decision that no other can follow, so its first entry is committed
+    wherever it stands; its commit index, written right behind it, may be torn off alone.
     """
-    found = recovery.hard_state
-    if found.commit_index > 0:
-        return found
-    return HardState(max(found.term, recovery.entries[0].term), found.vote, 1)
-
-
-def _overloaded() -> Refusal:
-    return Refusal(
-        "overloaded",
-        f"{limits.PROPOSALS_BYTES_MAX} bytes of writes wait for the disk already; try again later",
-        applied="no",
-    )
+    state = recovery.hard_state
+    term = max(state.term, recovery.entries[0].term)
+    return HardState(term, state.vote, max(1, state.commit_index))

@@ -173,7 +173,7 @@ def _answers() -> dict[str, Schema]:
 
 
 READ_CODES = ["bad_request", "forbidden", "wrong_cluster", "request_timeout", "too_large",
-              "overloaded", "headers_too_large", "starting", "shutting_down"]
+              "overloaded", "headers_too_large", "no_leader", "starting", "shutting_down"]
 WRITE_CODES = ["bad_request", "forbidden", "wrong_cluster", "request_timeout", "too_large",
                "overloaded", "headers_too_large", "no_leader", "shutting_down", "timeout",
                "disk_full", "quota_exceeded"]
@@ -279,23 +279,28 @@ def _pages() -> dict[str, tuple[str, Schema, list[str]]]:
     place = {"node_id": node_id, "peer": text, "http": text}
     leader: Schema = {"oneOf": [{"type": "null"}, _object(place)]}
     member = _object({**place, "role": {"type": "string", "enum": ["voter", "learner"]}})
+    members: Schema = {"type": "array", "items": member}
     status = _object({
         "node_id": node_id,
         "cluster_id": node_id,
         "version": text,
-        "role": {"type": "string", "enum": ["leader", "follower", "candidate"]},
+        "role": {"type": "string", "enum": [
+            "leader", "follower", "candidate", "learner", "unjoined",
+        ]},
         "term": INDEX,
         "leader": leader,
         "commit_index": INDEX,
         "applied_index": INDEX,
         "keys": INDEX,
         "memory_bytes": INDEX,
-        "members": {"type": "array", "items": member},
+        "members": members,
     })
     # Figures of single parts, for people; they come and go.
     status["additionalProperties"] = True
     return {
         "/status": ("What the node is and where it stands.", status, []),
+        "/members": ("Who is in the cluster, as this node has applied it.",
+                     _object({"members": members, "index": INDEX}), []),
         "/livez": ("Whether the process answers.", _object({"status": _const("alive")}), []),
         "/readyz": ("Whether the node should get traffic.", _object({"status": _const("ready")}),
                     ["not_ready"]),

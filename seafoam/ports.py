@@ -2,7 +2,7 @@
 
 Owns the contracts and no behaviour. Must never import what implements them: a node is written
 against these alone, so that a simulator can stand in for the clock, the disk and the network.
-Everything runs on one thread, the event loop's; no method blocks on the disk.
+Everything runs on one thread, the event loop's; no method blocks on a sync.
 """
 
 from __future__ import annotations

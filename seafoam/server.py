@@ -12,25 +12,36 @@ import asyncio
 import errno
 import logging
 import os
+import random
 import resource
 import secrets
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import uvloop
 
 from seafoam._core.http import Hosts
+from seafoam._core.message import Message
 from seafoam._core.wal import Recovery
-from seafoam._core.wire import HASH_SEED_BYTES, encode_founding
+from seafoam._core.wire import HASH_SEED_BYTES, decode_founding
+from seafoam._core.wire_peer import REFUSED_BYTES, Hello
+from seafoam.calls import CALL_FOUNDING, BadCall, Elsewhere, call_kind, encode_elsewhere
 from seafoam.clock import LoopClock
 from seafoam.config import Settings, map_limit_bytes
+from seafoam.contacts import Contacts
 from seafoam.disk import FileDisk
-from seafoam.errors import CapacityExceeded, DiskFailed, StartError
+from seafoam.errors import CapacityExceeded, DiskFailed, PeerRefused, StartError
+from seafoam.founding import Facts, Founding
+from seafoam.founding_store import FoundingStore
 from seafoam.http_server import HttpServer
+from seafoam.joining import Joining
 from seafoam.node import Node
+from seafoam.peers import Identity, Peers
+from seafoam.unjoined import UnjoinedNode
 from seafoam.version import VERSION
 
 __all__ = ["run"]
@@ -44,6 +55,9 @@ EXIT_FATAL = 70
 DESCRIPTORS_MIN = 64
 #: What is under way when a stop is asked for may take this long.
 STOP_GRACE_SECONDS = 5.0
+#: A leader that ends gives its leadership away first, if somebody takes it within this time.
+HAND_OVER_SECONDS = 1.0
+HAND_OVER_LOOKS = 100
 LISTEN_BACKLOG_COUNT = 1024
 
 logger = logging.getLogger("seafoam")
@@ -85,34 +99,143 @@ async def _serve(settings: Settings) -> int:
     stop_asked = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop_asked.set)
-    with _listener(settings) as listener, _claim(settings) as peer_claim:
-        disk = FileDisk(settings.data_path, loop=loop, on_failure=_end)
-        recovery = disk.open()
-        if not recovery.entries:
-            peer = _endpoint(settings.advertise or settings.host, peer_claim.getsockname()[1])
-            recovery = _found(disk, peer)
-        node = Node(disk, LoopClock(loop), recovery, settings.quota_bytes, _end,
-                    map_limit_bytes=map_limit_bytes())
-        names = [settings.advertise] if settings.advertise else []
-        host = settings.advertise or settings.host
-        node.http_address = _endpoint(host, listener.getsockname()[1])
-        http = HttpServer(node, Hosts(names), on_fatal=_end)
-        await http.start(listener)
-        logger.info("seafoam %s: node %s of cluster %s, data in %s",
-                    VERSION, node.node_id, node.cluster_id, disk.path)
-        node.start(partial(_announce, node))
+    with (_listener(settings, "HTTP_PORT") as listener,
+          _listener(settings, "PEER_PORT") as peer_listener):
+        process = _Process(settings, listener, peer_listener)
+        await process.start()
         await stop_asked.wait()
-        await _stop(node, http, disk)
+        await process.stop()
     return EXIT_DONE
 
 
-async def _stop(node: Node, http: HttpServer, disk: FileDisk) -> None:
-    logger.info("stopping")
-    node.begin_stop()
-    await http.stop(STOP_GRACE_SECONDS)
-    node.close()
-    disk.close()
-    logger.info("stopped")
+class _Process:
+    """One node's parts. It is the handler of its peers."""
+
+    def __init__(
+        self, settings: Settings, listener: socket.socket, peer_listener: socket.socket
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self._settings = settings
+        self._listener = listener
+        self._peer_listener = peer_listener
+        self._clock = LoopClock(loop)
+        self._disk = FileDisk(settings.data_path, loop=loop, on_failure=_end)
+        self._recovery = self._disk.open()
+        host = settings.advertise or settings.host
+        self._http_address = _endpoint(host, listener.getsockname()[1])
+        self._peer_address = _endpoint(host, peer_listener.getsockname()[1])
+        self._node: Node | None = None
+        cluster_id = self._cluster_id()
+        self._peers = Peers(
+            Identity(self._disk.node_id, self._disk.start_id, cluster_id, self._peer_address,
+                     self._http_address),
+            self, loop, luck=random.Random(secrets.randbits(64)),
+        )
+        self._contacts = Contacts(self._peers)
+        store = FoundingStore(settings.data_path, self._disk.node_id)
+        facts = Facts(self._disk.node_id, self._disk.start_id, self._peer_address,
+                      str(settings.data_path), settings.peers, cluster_id)
+        founding = Founding(facts, store.load(), _draw_cluster)
+        self._joining = Joining(
+            self._disk.node_id, founding, store, self._contacts, self._on_cluster
+        )
+        self._unjoined = UnjoinedNode(
+            self._disk.node_id, self._disk.start_id, self._http_address, self._peer_address,
+            self._joining.waiting_for,
+        )
+        names = [settings.advertise] if settings.advertise else []
+        self._http = HttpServer(self._unjoined, Hosts(names), on_fatal=_end)
+
+    def _cluster_id(self) -> int:
+        entries = self._recovery.entries
+        return decode_founding(entries[0].data).cluster_id if entries else 0
+
+    async def start(self) -> None:
+        """Serve clients and peers, and find the cluster."""
+        logger.info("seafoam %s: node %016x, data in %s", VERSION, self._disk.node_id,
+                    self._disk.path)
+        await self._http.start(self._listener)
+        await self._peers.start(self._peer_listener)
+        if self._recovery.entries:
+            self._begin(self._recovery)
+        self._joining.start(self._node)
+
+    def _on_cluster(self, founding: bytes, came_by: str) -> Node:
+        """The node is in a cluster: its log begins, durably, and it goes to work."""
+        recovery = self._disk.found(founding)
+        cluster_id = decode_founding(founding).cluster_id
+        self._peers.set_cluster(cluster_id)
+        logger.info("%s cluster %016x; its data is in %s", came_by, cluster_id, self._disk.path)
+        return self._begin(recovery)
+
+    def _begin(self, recovery: Recovery) -> Node:
+        node = Node(
+            self._disk, self._clock, self._contacts, recovery, self._settings.quota_bytes, _end,
+            seed=self._disk.start_id, map_limit_bytes=map_limit_bytes(),
+        )
+        node.http_address = self._http_address
+        self._node = node
+        self._http.change_node(node)
+        node.start(partial(_announce, node))
+        return node
+
+    async def stop(self) -> None:
+        """Refuse what is new, finish what is under way, hand leadership over, and end."""
+        logger.info("stopping")
+        node = self._node
+        if node is not None:
+            node.begin_stop()
+            for _ in range(HAND_OVER_LOOKS):
+                if not node.leads_others:
+                    break
+                await asyncio.sleep(HAND_OVER_SECONDS / HAND_OVER_LOOKS)
+        await self._http.stop(STOP_GRACE_SECONDS)
+        self._joining.stop()
+        await self._peers.stop()
+        if node is not None:
+            node.close()
+        self._unjoined.close()
+        self._disk.close()
+        logger.info("stopped")
+
+    # -- what the peers say ----------------------------------------------------------------------
+
+    def on_hello(self, address: str, hello: Hello) -> None:
+        """An address has answered."""
+        ids = (hello.node_id, hello.start_id)
+        self._contacts.on_hello(address, ids == (self._disk.node_id, self._disk.start_id))
+
+    def on_called(self, hello: Hello) -> None:
+        """Another node has called; what it wants, it will say."""
+
+    def on_lost(self, address: str) -> None:
+        """An address does not answer any more."""
+        self._contacts.on_trouble(address, "")
+
+    def on_unreachable(self, address: str, sentence: str) -> None:
+        """An address cannot be reached."""
+        self._contacts.on_trouble(address, sentence)
+
+    def on_refused(self, address: str, code: int, sentence: str) -> None:
+        """This node or the one at an address does not want to speak to the other."""
+        self._contacts.on_trouble(address, sentence)
+
+    def on_message(self, from_id: int, message: Message) -> None:
+        """A message of Raft, from the node it says it is from."""
+        if self._node is not None:
+            self._node.handle_message(message)
+
+    def on_call(self, hello: Hello, payload: bytes, answer: Callable[[bytes], None]) -> None:
+        """A call of another node."""
+        try:
+            if call_kind(payload) == CALL_FOUNDING:
+                self._joining.handle_call(payload, answer)
+            elif self._node is not None:
+                self._node.handle_call(hello.node_id, payload, answer)
+            else:
+                answer(encode_elsewhere(Elsewhere("")))
+        except BadCall as error:
+            raise PeerRefused(REFUSED_BYTES, str(error)) from None
 
 
 # -- ports ---------------------------------------------------------------------------------
@@ -123,9 +246,8 @@ def _bind(host: str, port: int, name: str) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:
-        if name == "HTTP_PORT":
-            # Connections of a node that just ended may linger; a listening one still refuses us.
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Connections of a node that just ended may linger; a listening one still refuses us.
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((host, port))
     except OSError as error:
         bound.close()
@@ -137,40 +259,29 @@ def _bind(host: str, port: int, name: str) -> socket.socket:
     return bound
 
 
-def _listener(settings: Settings) -> socket.socket:
-    """The HTTP socket, listening: connections wait in its backlog until the node serves them."""
-    listener = _bind(settings.host, settings.http_port, "HTTP_PORT")
+def _listener(settings: Settings, name: str) -> socket.socket:
+    """A listening socket: connections wait in its backlog until they are accepted."""
+    port = settings.http_port if name == "HTTP_PORT" else settings.peer_port
+    listener = _bind(settings.host, port, name)
     try:
         listener.listen(LISTEN_BACKLOG_COUNT)
     except OSError as error:
         listener.close()
         raise StartError(
-            f"HTTP_PORT {settings.http_port} is in use on {settings.host}; "
+            f"{name} {port} is in use on {settings.host}; "
             f"stop what uses it or choose another port ({error.strerror})"
         ) from None
     listener.setblocking(False)
     return listener
 
 
-def _claim(settings: Settings) -> socket.socket:
-    """PEER_PORT, bound so that nobody else takes it; nothing listens on it."""
-    return _bind(settings.host, settings.peer_port, "PEER_PORT")
-
-
 def _endpoint(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-# -- founding ------------------------------------------------------------------------------
-
-
-def _found(disk: FileDisk, peer: str) -> Recovery:
-    """Make this directory a cluster of one: its founding entry, committed and on disk."""
-    cluster_id = secrets.randbelow((1 << 64) - 1) + 1  # 0 stands for none
-    seed = secrets.token_bytes(HASH_SEED_BYTES)
-    recovery = disk.found(encode_founding(cluster_id, seed, [(disk.node_id, peer)]))
-    logger.info("founded cluster %016x; its data is in %s", cluster_id, disk.path)
-    return recovery
+def _draw_cluster() -> tuple[int, bytes]:
+    """A new cluster's id and hash seed."""
+    return secrets.randbelow((1 << 64) - 1) + 1, secrets.token_bytes(HASH_SEED_BYTES)
 
 
 # -- words ---------------------------------------------------------------------------------

@@ -1,14 +1,16 @@
-"""Doors for a node under test: a clock that stands still and a disk that syncs when told to."""
+"""Doors for a node under test: a clock that stands still, a disk that syncs when told to, and a
+network that keeps what it is given."""
 
 from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import SimpleNamespace
 
-from seafoam._core.message import ENTRY_FOUNDING, Entry, HardState
-from seafoam._core.wire import RECORD_HEADER_BYTES, encode_founding
+from seafoam._core.message import ENTRY_FOUNDING, Entry, HardState, Message
+from seafoam._core.wire import encode_founding
+from seafoam.ports import CallFailed
 
 NODE_ID = 0xA1
 SEED = bytes(range(16))
@@ -58,38 +60,36 @@ class ManualClock:
 
 
 class MemoryDisk:
-    """Keeps what it is given; nothing is durable before `sync`, but for what was recovered."""
+    """Keeps what it is given; nothing is durable before `sync`."""
 
-    def __init__(self, recovered: Sequence[Entry] = ()) -> None:
+    def __init__(self) -> None:
         self.node_id = NODE_ID
         self.start_id = 1
         self.full = False
         self.retries_count = 0
         self.appended: list[tuple[list[Entry], HardState | None]] = []
-        self._waiting: deque[tuple[list[Entry], Callable[[], None]]] = deque()
-        self._log = list(recovered)
+        self._waiting: deque[Callable[[], None]] = deque()
 
     def append(self, entries, hard_state, on_durable) -> None:
         self.appended.append((list(entries), hard_state))
-        self._waiting.append((list(entries), on_durable))
+        self._waiting.append(on_durable)
 
     def sync(self) -> int:
         """Everything handed over so far is durable now; how many reports that made."""
         waiting, self._waiting = self._waiting, deque()
-        for entries, on_durable in waiting:
-            if entries:
-                self._log[entries[0].index - 1 :] = entries
+        for on_durable in waiting:
             on_durable()
         return len(waiting)
 
     def read_entries(self, first_index: int, last_index: int, bytes_max: int) -> list[Entry]:
-        found: list[Entry] = []
-        for entry in self._log[first_index - 1 : last_index]:
-            bytes_max -= RECORD_HEADER_BYTES + len(entry.data)
-            if found and bytes_max < 0:
-                break
-            found.append(entry)
-        assert found, f"entry {first_index} is not on disk"
+        log: dict[int, Entry] = {}
+        for entries, _ in self.appended:
+            for entry in entries:
+                log = {index: held for index, held in log.items() if index < entry.index}
+                log[entry.index] = entry
+        found = [log[index] for index in range(first_index, last_index + 1)]
+        while len(found) > 1 and sum(len(entry.data) for entry in found) > bytes_max:
+            found.pop()
         return found
 
     def has_room(self, more_bytes: int) -> bool:
@@ -100,6 +100,27 @@ class MemoryDisk:
 
     def status(self) -> dict[str, object]:
         return {"syncs": 0}
+
+
+class MemoryNetwork:
+    """Keeps what is sent; answers of calls are the test's."""
+
+    def __init__(self) -> None:
+        self.kept: list[str] = []
+        self.sent: list[tuple[int, Message]] = []
+        self.calls: list[tuple[int, bytes, Callable[[bytes | CallFailed], None]]] = []
+
+    def keep(self, addresses) -> None:
+        self.kept = [*addresses]
+
+    def send(self, node_id: int, message: Message) -> None:
+        self.sent.append((node_id, message))
+
+    def call(self, node_id: int, payload: bytes, on_answer) -> None:
+        self.calls.append((node_id, payload, on_answer))
+
+    def http_address(self, node_id: int) -> str:
+        return ""
 
 
 def founding_entry() -> Entry:

@@ -169,6 +169,10 @@ class HeldNode:
     def readiness(self) -> Refusal | None:
         return self.refusal and Refusal("not_ready", self.refusal.message)
 
+    def members(self) -> list[dict[str, str]]:
+        return [{"node_id": self.node_id, "peer": "127.0.0.1:1", "http": "127.0.0.1:2",
+                 "role": "voter"}]
+
     def status(self) -> dict[str, object]:
         place = {"node_id": self.node_id, "peer": "127.0.0.1:1"}
         return {

@@ -153,7 +153,7 @@ def test_an_absolute_target_is_answered_as_its_path(client, node, key):
 
 
 @pytest.mark.parametrize(("method", "path"), [
-    ("POST", "/session"), ("GET", "/members"), ("POST", "/members/add"), ("GET", "/metrics"),
+    ("POST", "/session"), ("POST", "/members/add"), ("GET", "/metrics"),
     ("POST", "/members/remove"), ("POST", "/members/promote"), ("POST", "/members/transfer"),
     ("POST", "/members/target"), ("GET", "/"),
 ])

@@ -453,7 +453,12 @@ def test_output_that_cannot_be_written_is_status_4(node: NodeProcess) -> None:
 
 @pytest.mark.parametrize(("options", "reason"), [
     (["--frobnicate"], "No such option"),
-    (["127.0.0.1:5010"], "takes no PEER"),
+    (["127.0.0.1"], "is not HOST:PORT"),
+    (["127.0.0.1:0"], "from 1 to 65535"),
+    (["127.0.0.1:many"], "from 1 to 65535"),
+    (["::1:5010"], "in brackets"),
+    (["[::g]:5010"], "no IPv6 address"),
+    (["two words:5010"], "neither a host name"),
     (["--max-memory", "much"], "no size"),
     (["--max-memory", "1K"], "--max-memory"),
     (["--host", "0.0.0.0"], "--insecure"),

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from disk_rig import Rig, run
+from doors import MemoryNetwork
 from seafoam import data_directory
 from seafoam import disk as disk_module
 from seafoam import node as node_module
@@ -244,12 +245,25 @@ class NodeRig(Rig):
         self.disk.open()
         founding = encode_founding(5, bytes(16), [(self.disk.node_id, "127.0.0.1:1")])
         recovery = self.disk.found(founding)
-        self.node = Node(self.disk, LoopClock(self.loop), recovery, 1 << 30, self.fatal.append)
+        self.node = Node(
+            self.disk, LoopClock(self.loop), MemoryNetwork(), recovery, 1 << 30,
+            self.fatal.append, seed=1,
+        )
         self.node.start(lambda: None)
 
     def set(self, key: str) -> asyncio.Future[CommandResult]:
+        """What comes of it; a refusal is its exception."""
         command = encode_command([Operation.set(key.encode(), b"1" * 1000)])
-        return self.node.write(command, limits.TIMEOUT_MS_MAX)
+        future: asyncio.Future[CommandResult] = self.loop.create_future()
+
+        def on_outcome(outcome: CommandResult | Refusal) -> None:
+            if isinstance(outcome, Refusal):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+
+        self.node.submit(command, limits.TIMEOUT_MS_MAX, on_outcome)
+        return future
 
     async def fill(self) -> None:
         """Write until the next segment is missed."""

@@ -23,7 +23,7 @@ from seafoam.openapi import CURSOR, document
 
 SOAK = os.environ.get("SEAFOAM_SOAK") == "1"
 DESCRIPTION = json.loads(document())
-PAGES = ("/status", "/livez", "/readyz", "/openapi.json")
+PAGES = ("/status", "/members", "/livez", "/readyz", "/openapi.json")
 
 
 schema = schemathesis.openapi.from_dict(DESCRIPTION)

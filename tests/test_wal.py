@@ -55,13 +55,13 @@ HEADER_1 = bytes.fromhex(
 )
 BATCH_1 = bytes.fromhex(
     "b5e75772 00000000 0300 0000 a3f0ea05 0100000000000000 3000000000000000"  # marker 1:48
-    "76e396dd 0f000000 0100 0100 a3f0ea05 0100000000000000 0100000000000000"
-    "01 01000000 02 00 0100 01000000 6b 31"
+    "30e7b798 1f000000 0100 0100 a3f0ea05 0100000000000000 0100000000000000"
+    "01 01000000 0000000000000000 0000000000000000 02 00 0100 01000000 6b 31"
     "a16596d0 00000000 0100 0000 a3f0ea05 0200000000000000 0100000000000000"  # an empty entry
     "5ad5d18c 08000000 0200 0000 a3f0ea05 0100000000000000 0100000000000000 b2a1000000000000"
 )
 BATCH_2 = bytes.fromhex(
-    "cad3792f 00000000 0300 0000 a3f0ea05 0100000000000000 c700000000000000"  # marker 1:199
+    "7eda0fab 00000000 0300 0000 a3f0ea05 0100000000000000 d700000000000000"  # marker 1:215
     "ff517448 00000000 0400 0000 a3f0ea05 0200000000000000 3000000000000000"  # goes on at 2:48
 )
 HEADER_2 = bytes.fromhex(
@@ -69,8 +69,8 @@ HEADER_2 = bytes.fromhex(
     "0200000000000000 b2a1000000000000 087b29c5 2001000000000000 a602c274"
 )
 ENTRY_3 = bytes.fromhex(
-    "3079eaa0 36000000 0100 0100 087b29c5 0300000000000000 0100000000000000"
-    "01 01000000 02 00 0100 28000000 6b" + "78" * 40
+    "b61a2a6c 46000000 0100 0100 087b29c5 0300000000000000 0100000000000000"
+    "01 01000000 0000000000000000 0000000000000000 02 00 0100 28000000 6b" + "78" * 40
 )
 
 
@@ -83,12 +83,12 @@ def test_golden_bytes():
     assert first_segment(NODE_ID, GENERATION, 288) == HEADER_1
     assert next_segment(HEADER_1, 288) == HEADER_2
     assert log.append(first, hard(1, 1, vote=NODE_ID)).writes == [(1, 48, BATCH_1)]
-    assert log.append([entry(3, 1, b"x" * 40)]).writes == [(1, 199, BATCH_2), (2, 48, ENTRY_3)]
+    assert log.append([entry(3, 1, b"x" * 40)]).writes == [(1, 215, BATCH_2), (2, 48, ENTRY_3)]
     segments = segments_of(HEADER_1 + BATCH_1 + BATCH_2, HEADER_2 + ENTRY_3, segment_bytes=288)
     recovery = recover(segments, NODE_ID)
     assert recovery.entries == [*first, entry(3, 1, b"x" * 40)]
     assert recovery.hard_state == HardState(1, NODE_ID, 1)
-    assert (recovery.segment_number, recovery.offset, recovery.torn) == (2, 134, None)
+    assert (recovery.segment_number, recovery.offset, recovery.torn) == (2, 150, None)
     assert (recovery.header, recovery.segment_bytes) == (HEADER_2, 288)
 
 
@@ -100,7 +100,7 @@ def test_the_bytes_are_the_picture():
         + record(RECORD_ENTRY, 2, 1, kind=0)
         + record(RECORD_HARD_STATE, 1, 1, struct.pack("<Q", NODE_ID))
     ) == BATCH_1
-    assert record(RECORD_MARKER, 1, 199) + record(RECORD_ROTATION, 2, 48) == BATCH_2
+    assert record(RECORD_MARKER, 1, 215) + record(RECORD_ROTATION, 2, 48) == BATCH_2
 
 
 def test_names_sort_as_numbers_do():

@@ -18,6 +18,7 @@ from seafoam._core.wire import (
     SEGMENT_HEADER_BYTES,
     encode_founding,
 )
+from seafoam._core.wire_change import MemberChange, encode_changes
 from seafoam.errors import DataDamaged, InvariantBroken, StartError
 from wal_log import (
     GENERATION,
@@ -185,6 +186,7 @@ def test_a_copied_or_foreign_segment_is_refused():
 
 
 FOUNDING = encode_founding(5, bytes(16), [(NODE_ID, "127.0.0.1:3010")])
+CHANGE = encode_changes([MemberChange(1, 2, "127.0.0.1:5010")])
 
 
 def command_record(at: int, value: int) -> bytes:
@@ -202,9 +204,10 @@ def test_another_version_and_unknown_types_are_refused_by_name():
         (header + record(0, 1, 1, b"?"), "type 0 and kind 0"),
         (header + record(RECORD_ENTRY, 1, 1, b"?", kind=8), "type 1 and kind 8"),
         (header + command_record(0, 2), "in entry 1 a version or an operation at offset 48"),
-        (header + command_record(5, 5), "in entry 1 a version or an operation at offset 48"),
-        (header + command_record(6, 8), "in entry 1 a version or an operation at offset 48"),
+        (header + command_record(21, 5), "in entry 1 a version or an operation at offset 48"),
+        (header + command_record(22, 8), "in entry 1 a version or an operation at offset 48"),
         (header + record(RECORD_ENTRY, 1, 1, b"\2" + FOUNDING[1:], kind=2), "in entry 1 a"),
+        (header + record(RECORD_ENTRY, 1, 1, b"\2" + CHANGE[1:], kind=3), "in entry 1 a"),
     ):
         with pytest.raises(StartError, match=words) as caught:
             recover(segments_of(data + bytes(100)), NODE_ID)
@@ -235,8 +238,9 @@ def state(term, commit_index, vote=0):
         (record(RECORD_MARKER, 2, 48), "had not been written yet"),
         (record(RECORD_ENTRY, 1, 1, b"?"), "the data of entry 1 are not"),
         (command_record(1, 2), "the data of entry 1 are not"),
-        (command_record(9, 0), "the data of entry 1 are not"),
+        (command_record(25, 0), "the data of entry 1 are not"),
         (record(RECORD_ENTRY, 1, 1, FOUNDING[:-1], kind=2), "the data of entry 1 are not"),
+        (record(RECORD_ENTRY, 1, 1, CHANGE[:-1], kind=3), "the data of entry 1 are not"),
         (record(RECORD_ENTRY, 1, 1, FOUNDING[:-1] + b"\xff", kind=2), "the data of entry 1 are"),
         (record(RECORD_ROTATION, 3, 48), f"leads to {segment_name(3)} at offset 48"),
         (record(RECORD_ROTATION, 2, 49), f"leads to {segment_name(2)} at offset 49"),

@@ -76,7 +76,7 @@ def test_many_entries_take_few_reads_and_small_ones_no_large():
     assert log.writer.read(1, 4000, MUCH, reads) == many
     assert len(reads.asked) < 10
     reads = Reads(log)
-    assert log.writer.read(2000, 4000, 1000, reads) == many[1999:2003]
+    assert log.writer.read(2000, 4000, 1064, reads) == many[1999:2003]
     assert [size for _, _, size in reads.asked] == [4096]
 
 

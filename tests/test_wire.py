@@ -23,6 +23,7 @@ from seafoam._core.wire import (
     OPERATION_SET,
     Operation,
     command_cost,
+    command_stamp,
     decode_command,
     decode_founding,
     decode_meta,
@@ -30,6 +31,7 @@ from seafoam._core.wire import (
     encode_founding,
     encode_meta,
     is_blank,
+    stamp_command,
 )
 from seafoam.errors import DataDamaged, StartError
 
@@ -47,7 +49,7 @@ OPERATIONS = [
 ]
 #: What version 1 wrote, and every later one must read: one line an operation.
 COMMAND = bytes.fromhex(
-    "01 07000000"
+    "01 07000000 0000000000000000 0000000000000000"
     "01 00 0100                     61"
     "02 01 0300 08000000            6bc3a9 7b226964223a307d"
     "02 00 0100 01000000            62 31"
@@ -83,6 +85,19 @@ def test_blank_is_nothing_but_zeros():
 def test_golden_command():
     assert encode_command(OPERATIONS) == COMMAND
     assert decode_command(COMMAND) == OPERATIONS
+
+
+def test_a_stamp_tells_whose_a_command_is_and_changes_nothing_else():
+    stamped = stamp_command(COMMAND, 0x0102, 2**64 - 1)
+    assert stamped == COMMAND[:5] + b"\x02\x01" + bytes(6) + b"\xff" * 8 + COMMAND[21:]
+    assert command_stamp(stamped) == (0x0102, 2**64 - 1)
+    assert command_stamp(COMMAND) == (0, 0)
+    assert decode_command(stamped) == OPERATIONS
+    for cut in (b"", COMMAND[:20]):
+        with pytest.raises(DataDamaged):
+            command_stamp(cut)
+        with pytest.raises(DataDamaged):
+            stamp_command(cut, 1, 1)
 
 
 def test_what_a_decoded_operation_says():
@@ -157,6 +172,8 @@ def with_byte(data: bytes, at: int, value: int) -> bytes:
 
 
 SINGLE_SET = encode_command([Operation.set(b"k", b"1")])
+#: Where a command's first operation begins.
+AT = 21
 
 
 @pytest.mark.parametrize(
@@ -164,16 +181,16 @@ SINGLE_SET = encode_command([Operation.set(b"k", b"1")])
     [
         (b"", DataDamaged, "operation 0"),
         (with_byte(COMMAND, 0, 2), StartError, "version"),
-        (with_byte(SINGLE_SET, 5, 5), StartError, "type"),
-        (with_byte(SINGLE_SET, 5, 0), StartError, "type"),
-        (with_byte(SINGLE_SET, 6, 8), StartError, "type"),  # a flag that nothing here has
+        (with_byte(SINGLE_SET, AT + 0, 5), StartError, "type"),
+        (with_byte(SINGLE_SET, AT + 0, 0), StartError, "type"),
+        (with_byte(SINGLE_SET, AT + 1, 8), StartError, "type"),  # a flag that nothing here has
         (with_byte(SINGLE_SET, 1, 2), DataDamaged, "operation 1"),  # says two, holds one
         (with_byte(SINGLE_SET, 1, 0), DataDamaged, "operation 0"),
-        (with_byte(SINGLE_SET, 6, 2), DataDamaged, "operation 0"),  # a flag that set has not
-        (with_byte(SINGLE_SET, 7, 0), DataDamaged, "operation 0"),  # no key
-        (with_byte(SINGLE_SET, 9, 0), DataDamaged, "operation 0"),  # no value
-        (with_byte(SINGLE_SET, 9, 2), DataDamaged, "operation 0"),  # a value past the end
-        (with_byte(SINGLE_SET, 12, 255), DataDamaged, "operation 0"),  # 4 GB of value
+        (with_byte(SINGLE_SET, AT + 1, 2), DataDamaged, "operation 0"),  # a flag that set has not
+        (with_byte(SINGLE_SET, AT + 2, 0), DataDamaged, "operation 0"),  # no key
+        (with_byte(SINGLE_SET, AT + 4, 0), DataDamaged, "operation 0"),  # no value
+        (with_byte(SINGLE_SET, AT + 4, 2), DataDamaged, "operation 0"),  # a value past the end
+        (with_byte(SINGLE_SET, AT + 7, 255), DataDamaged, "operation 0"),  # 4 GB of value
         (SINGLE_SET + b"\0", DataDamaged, "operation 1"),
     ],
 )
@@ -311,4 +328,5 @@ def test_what_a_decoder_accepts_encodes_to_the_same_bytes(data):
         decoded = decode_command(data)
     except StartError:
         return
-    assert encode_command(decoded) == data
+    # Decoding passes over the stamp, encoding leaves it empty.
+    assert stamp_command(encode_command(decoded), *command_stamp(data)) == data

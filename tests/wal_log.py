@@ -25,7 +25,7 @@ from seafoam._core.wire import (
 NODE_ID = 0xA1B2
 GENERATION = 0x5EAF0A3
 #: Version and count of a command's operations.
-COMMAND_HEAD_BYTES = 5
+COMMAND_HEAD_BYTES = 21
 #: What `command` adds to its text.
 COMMAND_BYTES = len(encode_command([Operation.set(b"k", b"1")])) - 1
 
@@ -158,7 +158,7 @@ def torn_rotation():
     """Entries 1 and 2, synced, and a batch over segments 1 to 4 that is not."""
     log = MemoryLog(512)
     log.append(entries(1, 2))
-    batch = log.append([entry(i, 1, b"x" * 86) for i in range(3, 12)], synced=False)
+    batch = log.append([entry(i, 1, b"x" * 70) for i in range(3, 12)], synced=False)
     assert [number for number, _, _ in batch.writes] == [1, 2, 3, 4]
     return log, record_offsets(bytes(log.segments[1]))
 

@@ -5,7 +5,13 @@ from libc.stdint cimport uint8_t
 from seafoam._core.json_equal cimport json_equal
 from seafoam._core.limits cimport ANSWER_BYTES_MAX, COMPARED_BYTES_MAX, RESULT_FRAME_BYTES
 from seafoam._core.map cimport MapWriter, ValueView
-from seafoam._core.message cimport ENTRY_COMMAND, ENTRY_EMPTY, ENTRY_FOUNDING, Entry
+from seafoam._core.message cimport (
+    ENTRY_COMMAND,
+    ENTRY_CONFIGURATION,
+    ENTRY_EMPTY,
+    ENTRY_FOUNDING,
+    Entry,
+)
 from seafoam._core.status cimport STATUS_NO_MEMORY, STATUS_NOT_FOUND, STATUS_OK
 from seafoam._core.status import name_of
 from seafoam._core.wire cimport (
@@ -72,7 +78,7 @@ cdef class Store:
         cdef CommandResult result = None
         if entry.kind == ENTRY_COMMAND:
             result = self._apply_command(entry)
-        elif entry.kind == ENTRY_EMPTY or entry.kind == ENTRY_FOUNDING:
+        elif entry.kind in (ENTRY_EMPTY, ENTRY_FOUNDING, ENTRY_CONFIGURATION):
             self._map.begin(entry.index, False)
             self._map.end()
         else:

@@ -9,6 +9,8 @@ class Damage(DataDamaged):
     reason: str
     def __init__(self, segment_number: int, offset: int, reason: str) -> None: ...
 
+class EntryPlaces: ...
+
 class Recovery:
     entries: list[Entry]
     hard_state: HardState

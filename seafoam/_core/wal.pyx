@@ -4,7 +4,13 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from seafoam._core.buffer cimport buffer_free, buffer_reserve
 from seafoam._core.limits cimport WAL_RECORD_BYTES_MAX, WAL_SEGMENT_BYTES
-from seafoam._core.message cimport ENTRY_COMMAND, ENTRY_FOUNDING, Entry, HardState
+from seafoam._core.message cimport (
+    ENTRY_COMMAND,
+    ENTRY_CONFIGURATION,
+    ENTRY_FOUNDING,
+    Entry,
+    HardState,
+)
 from seafoam._core.pack cimport get_u32, get_u64, put_u64
 from seafoam._core.status cimport (
     STATUS_DAMAGED,
@@ -31,6 +37,7 @@ from seafoam._core.wire cimport (
 )
 
 from seafoam._core.wire import decode_founding
+from seafoam._core.wire_change import decode_changes
 from seafoam.errors import DataDamaged, StartError, ensure
 
 cdef enum:
@@ -335,8 +342,7 @@ cdef class WalWriter:
                                 generation, &record)
         if status != STATUS_OK or record.type != RECORD_ENTRY or record.index != index:
             raise Damage(number, place & 0xffffffff, f"entry {index} is not there any more")
-        return Entry(record.index, record.term, record.kind,
-                     (<const char*>record.payload)[:record.payload_bytes])
+        return Entry(record.index, record.term, record.kind, _payload_of(&record))
 
 
 cdef bytes _read(object read_segment, uint64_t place, size_t least_bytes, size_t most_bytes):
@@ -376,9 +382,13 @@ def recover(segments, node_id):
     return reader.finish()
 
 
-cdef int _founding_status(bytes data) except -1:
+cdef inline bytes _payload_of(const Record* record):
+    return (<const char*>record.payload)[:record.payload_bytes]
+
+
+cdef int _members_status(object decode, bytes data) except -1:
     try:
-        decode_founding(data)
+        decode(data)
     except DataDamaged:
         return STATUS_DAMAGED
     except StartError:
@@ -526,7 +536,7 @@ cdef class _Reader:
         self.last_term = record.term
         self.places.put(record.index, self.segment_number, self.offset)
         self.entries.append(Entry(record.index, record.term, record.kind,
-                                  (<const char*>record.payload)[:record.payload_bytes]))
+                                  _payload_of(record)))
         return 0
 
     # What apply would only meet after the start, with no sentence for it.
@@ -536,7 +546,9 @@ cdef class _Reader:
         if record.kind == ENTRY_COMMAND:
             status = command_cost_bytes(record.payload, record.payload_bytes, &cost_bytes)
         elif record.kind == ENTRY_FOUNDING:
-            status = _founding_status((<const char*>record.payload)[:record.payload_bytes])
+            status = _members_status(decode_founding, _payload_of(record))
+        elif record.kind == ENTRY_CONFIGURATION:
+            status = _members_status(decode_changes, _payload_of(record))
         elif record.payload_bytes != 0:
             status = STATUS_DAMAGED
         if status == STATUS_UNKNOWN_VERSION or status == STATUS_UNKNOWN_TYPE:

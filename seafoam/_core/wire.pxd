@@ -64,10 +64,13 @@
 #
 # COMMAND: data of an entry of kind ENTRY_COMMAND. The record's CRC covers it.
 #
-#    0         1       5
-#    +---------+-------+------------+------------+
-#    | version | count | operation  | operation  | ...
-#    +---------+-------+------------+------------+
+#    0         1       5           13       21
+#    +---------+-------+-----------+--------+-----------+-----------+
+#    | version | count | origin id | number | operation | operation | ...
+#    +---------+-------+-----------+--------+-----------+-----------+
+#
+#   origin id, number   by which the node that was asked knows its own entry when it applies it,
+#                       whoever was leader; apply itself never looks at them
 #
 #   operation: kind, flags, and the lengths first, so that a reader checks them before it follows
 #   any; then the bytes in the same order. [] is there only where its condition holds.

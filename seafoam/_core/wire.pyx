@@ -12,7 +12,12 @@ from seafoam._core.limits cimport (
     VALUE_BYTES_MAX,
     WAL_RECORD_BYTES_MAX,
 )
-from seafoam._core.message cimport ENTRY_COMMAND, ENTRY_EMPTY, ENTRY_FOUNDING
+from seafoam._core.message cimport (
+    ENTRY_COMMAND,
+    ENTRY_CONFIGURATION,
+    ENTRY_EMPTY,
+    ENTRY_FOUNDING,
+)
 from seafoam._core.pack cimport (
     crc32c_raw,
     get_u8,
@@ -43,7 +48,8 @@ cdef const char* META_MAGIC = b"SEAFOAMM"
 
 cdef enum:
     PREAMBLE_BYTES = 16
-    COMMAND_HEAD_BYTES = 5
+    COMMAND_HEAD_BYTES = 21
+    COMMAND_STAMP_OFFSET = 5
     OPERATION_HEAD_BYTES = 4
     FOUNDING_HEAD_BYTES = 27
     MEMBER_HEAD_BYTES = 10
@@ -146,7 +152,7 @@ cdef int get_record(const uint8_t* data, size_t data_bytes, uint32_t generation,
     record.payload_bytes = payload_bytes
     record.record_bytes = RECORD_HEADER_BYTES + payload_bytes
     if record.type == RECORD_ENTRY:
-        if record.kind in (ENTRY_EMPTY, ENTRY_COMMAND, ENTRY_FOUNDING):
+        if record.kind in (ENTRY_EMPTY, ENTRY_COMMAND, ENTRY_FOUNDING, ENTRY_CONFIGURATION):
             return STATUS_OK
         return STATUS_UNKNOWN_TYPE
     if record.type == RECORD_HARD_STATE:
@@ -244,6 +250,8 @@ cdef int command_put_begin(seafoam_buffer* command, size_t operation_count) noex
         return STATUS_TOO_LARGE
     put_u8(head, COMMAND_VERSION)
     put_u32(head + 1, <uint32_t>operation_count)
+    put_u64(head + COMMAND_STAMP_OFFSET, 0)
+    put_u64(head + COMMAND_STAMP_OFFSET + 8, 0)
     if buffer_append(command, head, COMMAND_HEAD_BYTES) != 0:
         return STATUS_NO_MEMORY
     return STATUS_OK
@@ -427,6 +435,29 @@ def decode_command(bytes data not None):
     if status != STATUS_NOT_FOUND:
         _raise_for(status, f"a command, at operation {len(operations)},")
     return operations
+
+
+def stamp_command(bytes data not None, uint64_t origin_id, uint64_t number):
+    """The command with the stamp by which whoever proposed it knows it again.
+
+    `origin_id` is the proposing process's start id, `number` counts its proposals.
+    """
+    cdef bytes stamped = (<const char*>data)[:len(data)]
+    cdef uint8_t* at = <uint8_t*><char*>stamped
+    if len(data) < COMMAND_HEAD_BYTES:
+        _raise_for(STATUS_DAMAGED, "a command")
+    # Nobody else has seen these bytes yet.
+    put_u64(at + COMMAND_STAMP_OFFSET, origin_id)
+    put_u64(at + COMMAND_STAMP_OFFSET + 8, number)
+    return stamped
+
+
+def command_stamp(bytes data not None):
+    """(origin id, number) of a command; zeros where it was never stamped."""
+    cdef const uint8_t* at = <const uint8_t*><const char*>data
+    if len(data) < COMMAND_HEAD_BYTES:
+        _raise_for(STATUS_DAMAGED, "a command")
+    return get_u64(at + COMMAND_STAMP_OFFSET), get_u64(at + COMMAND_STAMP_OFFSET + 8)
 
 
 def command_cost(bytes data not None):

@@ -1,0 +1,184 @@
+"""What nodes ask of each other beside Raft's own messages, and what they answer, as bytes.
+
+Owns these formats; who carries them, and to whom, is the network's. Must never trust a length: a
+payload that cannot be is a `BadCall`, whose sentence goes back to whoever sent it.
+
+    a call      u8 kind, then
+      forward   u64 term, and the command: propose it, but only as leader of this term, so that
+                what a node forwards takes effect in the order in which it forwards it
+      join      u64 node id, and the peer address in UTF-8: take me in
+      founding  what the founding protocol says
+
+    an answer   u8 outcome, then
+      accepted  what the call asks for: a forward's u64 index and u64 term; a join's data of
+                entry 1, with which its log begins
+      refused   u8 length and a code of the error table, and a message in UTF-8
+      elsewhere the peer address of the leader in UTF-8; empty where none is known
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from seafoam.errors import CODES, Refusal, SeafoamError
+
+__all__ = [
+    "CALL_FORWARD",
+    "CALL_FOUNDING",
+    "CALL_JOIN",
+    "BadCall",
+    "Elsewhere",
+    "Forward",
+    "Join",
+    "Placed",
+    "Welcome",
+    "call_kind",
+    "decode_forward",
+    "decode_forward_answer",
+    "decode_join",
+    "decode_join_answer",
+    "encode_elsewhere",
+    "encode_forward",
+    "encode_join",
+    "encode_placed",
+    "encode_refused",
+    "encode_welcome",
+]
+
+CALL_FORWARD, CALL_JOIN, CALL_FOUNDING = 1, 2, 3
+ACCEPTED, REFUSED, ELSEWHERE = 1, 2, 3
+
+_FORWARD = struct.Struct("<BQ")
+_JOIN = struct.Struct("<BQ")
+_PLACED = struct.Struct("<BQQ")
+
+
+class BadCall(SeafoamError):
+    """Bytes from another node that are no call, or no answer to one."""
+
+
+class Forward(NamedTuple):
+    """A command to be proposed by the leader of `term`."""
+
+    term: int
+    command: bytes
+
+
+class Join(NamedTuple):
+    """A node that wants to be taken in."""
+
+    node_id: int
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Where in the log a forwarded command was put; not yet that it stays there."""
+
+    index: int
+    term: int
+
+
+class Welcome(NamedTuple):
+    """A joiner's first entry of the log."""
+
+    founding: bytes
+
+
+class Elsewhere(NamedTuple):
+    """The one who was asked does not lead; who does, where it knows."""
+
+    address: str
+
+
+def call_kind(payload: bytes) -> int:
+    """Which call this is; 0 for none."""
+    return payload[0] if payload else 0
+
+
+def encode_forward(forward: Forward) -> bytes:
+    """The call that forwards a command."""
+    return _FORWARD.pack(CALL_FORWARD, forward.term) + forward.command
+
+
+def decode_forward(payload: bytes) -> Forward:
+    """What a forward asks for; the command itself is not looked at."""
+    if len(payload) <= _FORWARD.size:
+        raise BadCall("a forwarded write is cut short")
+    _, term = _FORWARD.unpack_from(payload)
+    return Forward(term, payload[_FORWARD.size:])
+
+
+def encode_join(join: Join) -> bytes:
+    """The call by which a node asks to be taken in."""
+    return _JOIN.pack(CALL_JOIN, join.node_id) + join.address.encode()
+
+
+def decode_join(payload: bytes) -> Join:
+    """Who wants to join."""
+    if len(payload) <= _JOIN.size:
+        raise BadCall("a wish to join is cut short")
+    _, node_id = _JOIN.unpack_from(payload)
+    if node_id == 0:
+        raise BadCall("a wish to join names node 0, which is nobody")
+    return Join(node_id, _text(payload[_JOIN.size:]))
+
+
+def encode_placed(placed: Placed) -> bytes:
+    """The answer to a forward that was proposed."""
+    return _PLACED.pack(ACCEPTED, placed.index, placed.term)
+
+
+def encode_welcome(welcome: Welcome) -> bytes:
+    """The answer to a node that may join."""
+    return bytes((ACCEPTED,)) + welcome.founding
+
+
+def encode_refused(refusal: Refusal) -> bytes:
+    """The answer that nothing was, or will be, done."""
+    code = refusal.code.encode()
+    return bytes((REFUSED, len(code))) + code + refusal.message.encode()
+
+
+def encode_elsewhere(elsewhere: Elsewhere) -> bytes:
+    """The answer that somebody else leads."""
+    return bytes((ELSEWHERE,)) + elsewhere.address.encode()
+
+
+def decode_forward_answer(payload: bytes) -> Placed | Refusal | Elsewhere:
+    """What became of a forward. A refusal's `applied` is "no"."""
+    if payload[:1] != bytes((ACCEPTED,)):
+        return _not_done(payload)
+    if len(payload) != _PLACED.size:
+        raise BadCall("the answer to a forwarded write has the wrong length")
+    _, index, term = _PLACED.unpack(payload)
+    return Placed(index, term)
+
+
+def decode_join_answer(payload: bytes) -> Welcome | Refusal | Elsewhere:
+    """What became of a wish to join."""
+    if payload[:1] != bytes((ACCEPTED,)):
+        return _not_done(payload)
+    if len(payload) == 1:
+        raise BadCall("the answer to a wish to join is cut short")
+    return Welcome(payload[1:])
+
+
+def _not_done(payload: bytes) -> Refusal | Elsewhere:
+    if payload[:1] == bytes((ELSEWHERE,)):
+        return Elsewhere(_text(payload[1:]))
+    if len(payload) < 2 or payload[0] != REFUSED or len(payload) < 2 + payload[1]:
+        raise BadCall("an answer is none of those that there are")
+    code = _text(payload[2:2 + payload[1]])
+    if code not in CODES:
+        raise BadCall(f"an answer refuses with the unknown code {code[:32]!r}")
+    return Refusal(code, _text(payload[2 + payload[1]:]), applied="no")
+
+
+def _text(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise BadCall("a text of a call is not UTF-8") from None

@@ -1,0 +1,206 @@
+"""What only a leader does: judging writes before they are proposed, and keeping their order."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from seafoam._core import limits
+from seafoam._core.message import ENTRY_COMMAND, ENTRY_CONFIGURATION, Entry
+from seafoam._core.raft import ROLE_FOLLOWER, ROLE_LEADER
+from seafoam._core.wire import (
+    Operation,
+    decode_founding,
+    encode_command,
+    encode_founding,
+    stamp_command,
+)
+from seafoam._core.wire_change import decode_changes
+from seafoam.calls import (
+    BadCall,
+    Elsewhere,
+    Forward,
+    Join,
+    Placed,
+    Welcome,
+    decode_forward_answer,
+    decode_join_answer,
+    encode_forward,
+    encode_join,
+)
+from seafoam.errors import Refusal
+from seafoam.leadership import CARE_TICKS, Leadership
+from seafoam.membership import Membership
+
+FOUNDING = encode_founding(9, bytes(16), [(1, "host:1"), (2, "host:2"), (3, "host:3")])
+COMMAND = encode_command([Operation.set(b"k", b"1")])
+QUOTA_BYTES = 1 << 20
+
+
+class Raft:
+    """A leader's machine as far as leadership looks at it."""
+
+    node_id, leader_id, term, role = 1, 1, 5, ROLE_LEADER
+    is_transferring = change_is_pending = False
+    read_floor_index, now_ticks = 2, 0
+
+    def __init__(self):
+        self.log = SimpleNamespace(applied_index=2, commit_index=2)
+        self.proposed, self.transfers = [], []
+        self.match = {2: 2, 3: 2}
+
+    def propose(self, kind, data):
+        self.proposed.append((kind, data))
+        return 2 + len(self.proposed)
+
+    def progress_of(self, node_id):
+        if node_id not in self.match:
+            return None
+        return SimpleNamespace(contact_tick=self.now_ticks, match_index=self.match[node_id])
+
+    def transfer_to(self, node_id):
+        self.transfers.append(node_id)
+
+
+class Rig:
+    def __init__(self):
+        self.raft = Raft()
+        self.disk = SimpleNamespace(has_room=lambda more_bytes: True)
+        self.writer = SimpleNamespace(logical_bytes=0)
+        self.membership = Membership(decode_founding(FOUNDING))
+        self.leadership = Leadership(
+            self.raft, self.membership, self.disk, self.writer, QUOTA_BYTES, FOUNDING
+        )
+
+    def forward(self, number, *, origin_id=7, term=5, command=COMMAND):
+        payload = encode_forward(Forward(term, stamp_command(command, origin_id, number)))
+        return decode_forward_answer(self.leadership.forwarded(payload))
+
+    def join(self, node_id, address):
+        answer = self.leadership.asked_to_join(node_id, encode_join(Join(node_id, address)))
+        return decode_join_answer(answer)
+
+    def tick(self, count=CARE_TICKS):
+        for _ in range(count):
+            self.raft.now_ticks += 1
+            self.leadership.tick()
+
+
+@pytest.fixture
+def rig():
+    return Rig()
+
+
+def test_it_takes_no_writes_before_it_knows_what_is_in_the_log(rig):
+    rig.raft.read_floor_index = 3
+    assert not rig.leadership.takes_writes
+    assert isinstance(rig.leadership.propose(COMMAND), Elsewhere)
+    assert isinstance(rig.forward(1), Elsewhere) and rig.raft.proposed == []
+    rig.raft.log.applied_index = 3
+    assert rig.leadership.propose(COMMAND) == Placed(3, 5)
+
+
+def test_it_takes_none_while_it_hands_over_or_does_not_lead(rig):
+    rig.raft.is_transferring = True
+    assert isinstance(rig.leadership.propose(COMMAND), Elsewhere)
+    rig.raft.is_transferring = False
+    rig.raft.role, rig.raft.leader_id = ROLE_FOLLOWER, 3
+    assert rig.forward(1) == Elsewhere("host:3")
+
+
+def test_a_forward_for_another_term_is_sent_back(rig):
+    assert isinstance(rig.forward(1, term=4), Elsewhere)
+    assert isinstance(rig.forward(1, term=6), Elsewhere)
+    assert rig.forward(1) == Placed(3, 5)
+
+
+def test_what_was_overtaken_on_the_way_is_refused(rig):
+    assert isinstance(rig.forward(2), Placed)
+    for number in (1, 2):
+        refusal = rig.forward(number)
+        assert isinstance(refusal, Refusal)
+        assert (refusal.code, refusal.applied) == ("no_leader", "no")
+    assert isinstance(rig.forward(1, origin_id=8), Placed)
+    assert len(rig.raft.proposed) == 2
+    rig.leadership.on_change()
+    assert isinstance(rig.forward(1), Placed), "another term begins anew"
+
+
+def test_a_forward_that_cannot_be_read_is_no_call(rig):
+    for command in (b"?", COMMAND[:-1], b"\x02" + COMMAND[1:]):
+        with pytest.raises(BadCall):
+            rig.leadership.forwarded(encode_forward(Forward(5, command)))
+    assert rig.raft.proposed == []
+
+
+def test_the_quota_counts_what_is_under_way_until_it_is_applied(rig):
+    large = encode_command([Operation.set(b"k", b"1" * 600_000)])
+    assert rig.leadership.propose(large) == Placed(3, 5)
+    refusal = rig.forward(1, command=large)
+    assert isinstance(refusal, Refusal) and refusal.code == "quota_exceeded"
+    delete = encode_command([Operation.delete(b"k")])
+    assert isinstance(rig.leadership.propose(delete), Placed), "a delete passes"
+    rig.leadership.on_applied(Entry(3, 5, ENTRY_COMMAND, large))
+    assert isinstance(rig.forward(2, command=large), Placed)
+
+
+def test_what_was_proposed_in_a_term_that_is_over_counts_no_more(rig):
+    large = encode_command([Operation.set(b"k", b"1" * 600_000)])
+    rig.leadership.propose(large)
+    rig.raft.role = ROLE_FOLLOWER
+    rig.leadership.on_change()
+    rig.raft.role = ROLE_LEADER
+    assert isinstance(rig.leadership.propose(large), Placed)
+
+
+def test_a_disk_without_room_refuses(rig):
+    rig.disk.has_room = lambda more_bytes: more_bytes < 100
+    assert isinstance(rig.leadership.propose(COMMAND), Placed)
+    refusals = [rig.leadership.propose(COMMAND) for _ in range(10)]
+    assert refusals[-1].code == "disk_full" and refusals[-1].applied == "no"
+
+
+def test_too_many_bytes_under_way_are_refused(rig):
+    rig.leadership._quota_bytes = 1 << 40
+    large = encode_command([Operation.set(b"k", b"1" * limits.VALUE_BYTES_MAX)] * 8)
+    outcomes = [rig.leadership.propose(large) for _ in range(10)]
+    assert [type(outcome) for outcome in outcomes] == [Placed] * 7 + [Refusal] * 3
+    assert outcomes[-1].code == "overloaded"
+
+
+def test_who_asks_to_join_gets_the_first_entry_and_a_seat(rig):
+    assert rig.join(4, "host:4") == Welcome(FOUNDING)
+    rig.tick()
+    (kind, data), = rig.raft.proposed
+    assert kind == ENTRY_CONFIGURATION
+    assert [(change.node_id, change.address) for change in decode_changes(data)] == [(4, "host:4")]
+
+
+def test_no_change_is_proposed_while_one_is_pending(rig):
+    rig.raft.change_is_pending = True
+    rig.join(4, "host:4")
+    rig.tick(100)
+    assert rig.raft.proposed == []
+
+
+def test_who_asks_for_another_is_refused(rig):
+    with pytest.raises(BadCall, match="asks to join for"):
+        rig.leadership.asked_to_join(5, encode_join(Join(4, "host:4")))
+
+
+def test_who_asks_one_that_follows_is_sent_to_the_leader(rig):
+    rig.raft.role, rig.raft.leader_id = ROLE_FOLLOWER, 2
+    assert rig.join(4, "host:4") == Elsewhere("host:2")
+
+
+def test_it_hands_over_to_whoever_is_furthest(rig):
+    rig.raft.match = {2: 5, 3: 9}
+    rig.leadership.hand_over()
+    assert rig.raft.transfers == [3]
+
+
+def test_it_hands_over_to_nobody_who_does_not_answer(rig):
+    rig.raft.match = {}
+    rig.leadership.hand_over()
+    assert rig.raft.transfers == []

@@ -1,0 +1,249 @@
+"""What goes wrong, and when: a run draws which kinds, how often, and each time where.
+
+Owns the choice; what a fault does is its target's. Must never take more than the promises allow:
+a disk is wiped only while the others hold everything and could elect a leader without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from sim.clock import MILLISECOND, SECOND
+
+if TYPE_CHECKING:
+    from sim.cluster import Host, Process
+    from sim.world import World
+
+__all__ = ["Faults"]
+
+
+class Faults:
+    """The bad luck of one run."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._rng = world.rng
+        self._is_over = False
+        kinds: list[Callable[[], None]] = [
+            self._crash_one, self._crash_leader, self._crash_many, self._lose_power_of_one,
+            self._lose_power_of_all, self._crash_again_and_again, self._lose_power_in_sync,
+            self._lose_power_of_all_in_sync, self._pause_one,
+            self._pause_leader, self._split, self._isolate_leader, self._cut_one_way,
+            self._slow_disk, self._bad_network, self._stop_leader, self._stop_one, self._wipe,
+            self._add_learner, self._fill_disk,
+        ]
+        # Not every run has every kind: rare meetings of few are found better without the rest.
+        self._kinds = [kind for kind in kinds if self._rng.random() < 0.6] or kinds
+        self._pause_ns_max = self._rng.choice((300 * MILLISECOND, 1 * SECOND, 4 * SECOND))
+
+    def start(self) -> None:
+        self._later()
+
+    def stop(self) -> None:
+        """No more of it, and everything back in order."""
+        self._is_over = True
+        world = self._world
+        world.network.mend()
+        world.network.loss = world.network.doubling = world.network.delay = 0.0
+        for host in world.hosts:
+            host.when_busy = None
+            if host.image is not None:
+                host.image.slowness = 1
+                host.image.is_full = False
+            host.start()
+
+    def _later(self) -> None:
+        self._world.timeline.after(
+            self._rng.randrange(1, self._pause_ns_max), None, "fault", self._strike)
+
+    def _strike(self) -> None:
+        if not self._is_over:
+            kind = self._rng.choice(self._kinds)
+            self._world.tell(f"fault {kind.__name__[1:]}")
+            kind()
+            self._later()
+
+    # -- where ---------------------------------------------------------------------------------
+
+    def _processes(self) -> list[Process]:
+        return [h.process for h in self._world.hosts if h.process is not None]
+
+    def _leader(self) -> Process | None:
+        leaders = [p for p in self._processes() if p.is_leader]
+        return max(leaders, key=lambda p: p.raft.term, default=None)
+
+    def _in(self, ns_min: int, ns_max: int, what: str, action: Callable[[], None]) -> None:
+        """Undo a fault after a while, unless all are over by then."""
+        def undo() -> None:
+            if not self._is_over:
+                action()
+        self._world.timeline.after(self._rng.randrange(ns_min, ns_max), None, what, undo)
+
+    def _start_later(self, host: Host) -> None:
+        self._in(10 * MILLISECOND, 3 * SECOND, "start", host.start)
+
+    def _kill(self, host: Host, *, power: bool) -> None:
+        host.kill(power=power)
+        if not power and self._rng.random() < 0.3:
+            # The machine goes on for a while with what the process left in its cache, and then
+            # the power goes: before the next start, or not at all.
+            self._in(1, SECOND, "power", lambda: self._lose_power_if_down(host))
+        self._start_later(host)
+
+    def _lose_power_if_down(self, host: Host) -> None:
+        if host.process is None:
+            host.kill(power=True)
+
+    # -- processes -----------------------------------------------------------------------------
+
+    def _crash_one(self) -> None:
+        self._kill(self._rng.choice(self._world.hosts), power=False)
+
+    def _crash_leader(self) -> None:
+        leader = self._leader()
+        if leader is not None:
+            self._kill(leader.host, power=self._rng.random() < 0.7)
+
+    def _crash_many(self) -> None:
+        for host in self._world.hosts:
+            if self._rng.random() < 0.6:
+                self._kill(host, power=self._rng.random() < 0.5)
+
+    def _crash_again_and_again(self) -> None:
+        """One that ends soon after each start, before it has caught up."""
+        host = self._rng.choice(self._world.hosts)
+        for number in range(self._rng.randint(2, 6)):
+            at_ns = number * 400 * MILLISECOND
+            self._in(at_ns + 1, at_ns + 200 * MILLISECOND, "crash", lambda: host.kill(power=False))
+            self._in(at_ns + 200 * MILLISECOND, at_ns + 250 * MILLISECOND, "start", host.start)
+
+    def _lose_power_of_one(self) -> None:
+        self._kill(self._rng.choice(self._world.hosts), power=True)
+
+    def _doom(self, host: Host) -> None:
+        def crash(sync_ns: int) -> None:
+            self._in(0, sync_ns, "power", lambda: self._kill(host, power=True))
+        host.when_busy = crash
+
+    def _lose_power_in_sync(self) -> None:
+        self._doom(self._rng.choice(self._world.hosts))
+
+    def _lose_power_of_all_in_sync(self) -> None:
+        for host in self._world.hosts:
+            self._doom(host)
+
+    def _lose_power_of_all(self) -> None:
+        for host in self._world.hosts:
+            self._kill(host, power=True)
+
+    def _pause(self, process: Process) -> None:
+        self._world.seen["pauses"] += 1
+        pause_ns = self._rng.randrange(20 * MILLISECOND, 2 * SECOND)
+        process.pause(self._world.timeline.now_ns + pause_ns)
+
+    def _pause_one(self) -> None:
+        processes = self._processes()
+        if processes:
+            self._pause(self._rng.choice(processes))
+
+    def _pause_leader(self) -> None:
+        leader = self._leader()
+        if leader is not None:
+            self._pause(leader)
+
+    def _stop(self, process: Process) -> None:
+        host = process.host
+        process.stop()
+        self._in(2500 * MILLISECOND, 4 * SECOND, "start", host.start)
+
+    def _stop_leader(self) -> None:
+        leader = self._leader()
+        if leader is not None and leader.paused_until_ns <= self._world.timeline.now_ns:
+            self._stop(leader)
+
+    def _stop_one(self) -> None:
+        processes = [p for p in self._processes()
+                     if p.node is not None and p.paused_until_ns <= self._world.timeline.now_ns]
+        if processes:
+            self._stop(self._rng.choice(processes))
+
+    # -- the network ---------------------------------------------------------------------------
+
+    def _mend_later(self) -> None:
+        self._in(100 * MILLISECOND, 5 * SECOND, "mend", self._world.network.mend)
+
+    def _cut(self, one: Host, other: Host) -> None:
+        self._world.network.cut(one.address, other.address)
+
+    def _split(self) -> None:
+        self._world.seen["partitions"] += 1
+        sides = [(host, self._rng.random() < 0.5) for host in self._world.hosts]
+        for one, here in sides:
+            for other, there in sides:
+                if here != there:
+                    self._cut(one, other)
+        self._mend_later()
+
+    def _isolate_leader(self) -> None:
+        leader = self._leader()
+        if leader is None:
+            return
+        self._world.seen["leaders isolated"] += 1
+        way = self._rng.randrange(3)
+        for host in self._world.hosts:
+            if host is not leader.host:
+                if way != 1:
+                    self._cut(leader.host, host)
+                if way != 2:
+                    self._cut(host, leader.host)
+        self._mend_later()
+
+    def _cut_one_way(self) -> None:
+        self._world.seen["one-way cuts"] += 1
+        one, other = self._rng.sample(self._world.hosts, 2)
+        self._cut(one, other)
+        self._mend_later()
+
+    def _bad_network(self) -> None:
+        network, rng = self._world.network, self._rng
+        network.loss = rng.choice((0.0, 0.01, 0.1, 0.3))
+        network.doubling = rng.choice((0.0, 0.05, 0.3))
+        network.delay = rng.choice((0.0, 0.05, 0.3))
+        network.delay_ns_max = rng.choice((5, 50, 500)) * MILLISECOND
+
+    # -- disks ---------------------------------------------------------------------------------
+
+    def _slow_disk(self) -> None:
+        image = self._rng.choice(self._world.hosts).image
+        if image is not None:
+            self._world.seen["disks slow"] += 1
+            image.slowness = self._rng.choice((1, 10, 100))
+
+    def _fill_disk(self) -> None:
+        host = self._rng.choice(self._world.hosts)
+        image, process = host.image, host.process
+        if image is None or process is None or process.node is None:
+            return
+        self._world.seen["disks full"] += 1
+        image.is_full = process.disk.full = True
+
+        def empty() -> None:
+            image.is_full = False
+        self._in(100 * MILLISECOND, 4 * SECOND, "room", empty)
+
+    def _wipe(self) -> None:
+        host = self._world.host_to_spare()
+        if host is not None:
+            host.wipe()
+            self._start_later(host)
+
+    # -- members -------------------------------------------------------------------------------
+
+    def _add_learner(self) -> None:
+        host = self._world.spare_host
+        if host is not None:
+            self._world.spare_host = None
+            self._world.add_host(host)
+            host.make_disk()
+            host.start()

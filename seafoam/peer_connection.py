@@ -176,11 +176,8 @@ class PeerConnection(asyncio.Protocol):
         host = f"[{address[0]}]" if ":" in address[0] else address[0]
         self.peer = f"{host}:{address[1]}"
         _set_options(self._transport.get_extra_info("socket"), self._owner.timings)
-        was_given_up = self._is_closing
         self._owner.on_opened(self)
-        if was_given_up:
-            self._transport.abort()
-        elif self.own_hello is not None:
+        if self.own_hello is not None:
             self._put(self._writer.hello, self.own_hello)
 
     def data_received(self, data: bytes) -> None:
@@ -354,6 +351,10 @@ class PeerConnection(asyncio.Protocol):
         if before is None:
             if self.own_hello is not None and hello.kind != self.own_hello.kind:
                 raise PeerRefused(REFUSED_BYTES, "answers for another kind of connection")
+            # A program that echoes, or a socket that the system has connected to itself, would
+            # else be taken for this node.
+            if self.own_hello is not None and hello.nonce == self.own_hello.nonce:
+                raise PeerRefused(REFUSED_BYTES, "sends back what it is sent")
             self.hello = hello
             self._open()
             if not self.heard.done():

@@ -211,8 +211,8 @@ class Contact:
         try:
             await asyncio.shield(made)
         except asyncio.CancelledError:
-            # Cut off in between, a socket would end without a word to its protocol.
-            connection.abort("is not waited for any longer")
+            # It takes a turn or two. Cut off in between, the loop would not tell the protocol of
+            # the end, or not close the socket.
             await made
             raise
         await connection.heard

@@ -359,9 +359,11 @@ class Peers:
         """A socket is there."""
         self._connections[connection] = None
         self._all_ended.clear()
+        if connection.has_dialled:
+            return  # its contact sees to it
         if self._is_stopping:
             connection.abort("is left: this node stops")
-        elif not connection.has_dialled:
+        else:
             self._make_room()
             accepted_count = sum(not known.has_dialled for known in self._connections)
             if accepted_count > PEER_CONNECTIONS_MAX:

@@ -28,7 +28,6 @@ from seafoam._core.wire_peer import (
     Hello,
     message_bytes,
 )
-from seafoam.peer_connection import PeerConnection
 from seafoam.ports import CallFailed
 
 
@@ -136,6 +135,56 @@ def test_calls_beyond_the_bound_fail_at_once_unsent_and_a_loss_tells_the_two_apa
     run(test)
 
 
+def test_a_call_too_large_for_a_frame_is_not_sent():
+    async def test() -> None:
+        async with reached() as (one, _, calls):
+            too_large = bytes(PEER_PAYLOAD_BYTES_MAX + 1)
+            assert await one.ask(2, too_large) == CallFailed(was_sent=False)
+            asked = asyncio.ensure_future(one.ask(2, b"x"))
+            call = await calls.next()
+            assert (call.call_id, call.body) == (1, b"x")
+            calls.send(calls.writer.call_answer(1, b"y"))
+            assert await asked == b"y"
+
+    run(test)
+
+
+def test_a_message_too_large_for_anyone_is_dropped():
+    async def test() -> None:
+        async with reached() as (one, raft, _):
+            entries = tuple(Entry(at, 1, ENTRY_COMMAND, bytes(9_000_000)) for at in (1, 2))
+            assert not contact(one).raft.send(Message(MESSAGE_APPEND, 1, 2, 1, entries=entries))
+            assert contact(one).raft.send(append(1))
+            assert len((await raft.next()).body.entries) == 1
+
+    run(test)
+
+
+def test_what_was_sent_in_the_turn_in_which_a_connection_is_closed_still_leaves():
+    async def test() -> None:
+        async with reached() as (one, raft, _):
+            connection = contact(one).raft
+            connection.send(append(1))
+            connection.close("is closed by the test")
+            assert (await raft.next()).body == append(1)
+            assert await raft.next() is None
+
+    run(test)
+
+
+def test_a_call_fails_behind_the_turn_in_which_its_connection_ends():
+    async def test() -> None:
+        async with reached() as (one, _, _):
+            outcomes: list[object] = []
+            one.peers.call(2, b"x", outcomes.append)
+            contact(one).calls.abort("is ended by the test")
+            assert not outcomes
+            await one.first("lost")
+            assert outcomes == [CallFailed(was_sent=False)]
+
+    run(test)
+
+
 def test_unanswered_calls_are_bounded_in_number():
     async def test() -> None:
         async with reached() as (one, _, calls):
@@ -235,6 +284,7 @@ def test_reading_stops_at_the_bound_of_unanswered_calls(monkeypatch):
             await one.until(lambda: len(held) == 4)
             (connection,) = one.peers._connections
             assert connection._reader.held_bytes > 0
+            assert not connection._transport.is_reading()
             held[1](b"second")
             await one.until(lambda: len(held) == 5)
             answer = await caller.next()
@@ -247,6 +297,7 @@ def test_reading_stops_at_the_bound_of_unanswered_calls(monkeypatch):
             assert sorted([(await caller.next()).call_id for _ in range(9)]) == [
                 1, 3, 4, 5, 6, 7, 8, 9, 10]
             assert connection._unanswered_count == connection._unanswered_bytes == 0
+            assert connection._transport.is_reading()
             caller.close()
 
     run(test)
@@ -438,22 +489,6 @@ def test_small_frames_leave_at_once_and_a_silent_network_is_noticed():
             assert opened.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
             if hasattr(socket, "TCP_USER_TIMEOUT"):
                 assert opened.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 5000
-
-    run(test)
-
-
-def test_a_connection_given_up_while_it_is_dialled_ends_when_it_is_there():
-    async def test() -> None:
-        async with Station(1) as one, Station(2) as two:
-            loop = asyncio.get_running_loop()
-            hello = one.peers.own_hello(CONNECTION_RAFT, two.address)
-            connection = PeerConnection(one.peers, loop, hello)
-            connection.abort("is not waited for")
-            host, _, port = two.address.rpartition(":")
-            await loop.create_connection(lambda: connection, host, int(port))
-            await asyncio.wait_for(one.peers._all_ended.wait(), 5)
-            assert connection.end == "is not waited for"
-            assert not two.all("called")
 
     run(test)
 

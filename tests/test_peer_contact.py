@@ -9,7 +9,7 @@ import socket
 
 import pytest
 
-from peer_support import TIMINGS, Station, address_of, lines, listen, run, unused_address
+from peer_support import TIMINGS, Station, address_of, lines, listen, run, turn, unused_address
 from seafoam._core.wire_peer import REFUSED_BYTES
 from seafoam.peer_contact import Contact, within
 from seafoam.peers import Identity, Peers
@@ -37,9 +37,30 @@ def test_oneself_is_recognised_and_not_kept_connected(caplog):
     assert len(caplog.records) == 2
 
 
+def test_what_sends_back_what_it_is_sent_is_not_oneself(caplog):
+    """An echo, or a socket that was connected to itself: both say this node's own hello."""
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(1 << 16):
+            writer.write(data)
+        writer.close()
+
+    async def test() -> None:
+        listener = listen()
+        async with Station(1) as one, await asyncio.start_server(echo, sock=listener):
+            one.peers.keep([address_of(listener)])
+            refused = await one.first("refused", address_of(listener), REFUSED_BYTES)
+            assert refused[3].endswith("sends back what it is sent")
+            assert not one.all("hello") and not one.all("called")
+
+    run(test)
+    assert len(lines(caplog, "sends back")) == 1
+
+
 def test_a_second_name_of_a_node_needs_no_connections_but_takes_over(caplog):
     async def test() -> None:
-        async with Station(1) as one, Station(2) as two:
+        # Only a reason to look again ends the wait between two looks at an alias.
+        patient = TIMINGS._replace(redial_seconds_max=3600.0)
+        async with Station(1, timings=patient) as one, Station(2) as two:
             alias = two.address.replace("127.0.0.1", "localhost")
             await one.reach(two)
             one.peers.keep([two.address, alias])
@@ -135,6 +156,32 @@ def test_what_is_not_wanted_any_more_is_left(caplog):
             await one.first("unreachable", dead)
             one.peers.keep([])
             assert not one.peers._contacts and not one.all("lost") and not two.all("message")
+            await turn(lambda: not two.peers._connections)
+
+    run(test)
+
+
+def test_a_dialler_that_is_stopped_half_way_leaves_nothing_behind():
+    async def test() -> None:
+        async with Station(1) as one, Station(2) as two:
+            loop = one.peers._loop
+            entered, gate = asyncio.Event(), asyncio.Event()
+
+            async def slow(*arguments, **options):
+                entered.set()
+                await gate.wait()
+                return await loop.create_connection(*arguments, **options)
+
+            one.peers._loop = _Proxy(loop, create_connection=slow)
+            one.peers.keep([two.address])
+            await entered.wait()
+            stopped = asyncio.ensure_future(one.peers.stop())
+            for _ in range(10):
+                await asyncio.sleep(0)
+            assert not stopped.done()
+            gate.set()
+            await stopped
+            assert not one.peers._connections and not two.all("called")
 
     run(test)
 
@@ -142,12 +189,12 @@ def test_what_is_not_wanted_any_more_is_left(caplog):
 def test_who_calls_is_called_at_once(caplog):
     """One waits an hour between attempts; two's call ends the wait."""
     async def test() -> None:
-        patient = TIMINGS._replace(redial_seconds_min=0.001, redial_seconds_max=3600.0)
-        async with Station(1, timings=patient) as one:
+        async with Station(1) as one:
             two = Station(2)
             two.listener.close()
             one.peers.keep([two.address])
-            await one.until(lambda: len(one.all("unreachable")) >= 8)
+            one.peers._contacts[two.address]._wait_seconds = 3600.0
+            await one.first("unreachable")
             host, _, port = two.address.rpartition(":")
             two.listener = socket.create_server((host, int(port)))
             async with two:

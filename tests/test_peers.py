@@ -26,6 +26,7 @@ from seafoam._core.wire_peer import (
     CONNECTION_CALLS,
     CONNECTION_RAFT,
     FRAME_PROBE,
+    FRAME_PROBE_ANSWER,
     REFUSED_BYTES,
     REFUSED_CLUSTER,
     REFUSED_COPY,
@@ -501,12 +502,45 @@ def test_raft_from_a_node_in_no_cluster_is_refused():
     run(test)
 
 
+def test_a_node_in_no_cluster_takes_nothing_of_raft():
+    async def test() -> None:
+        async with Station(1, cluster_id=0) as one:
+            stranger = await (await Stranger.dial(one)).greet(one)
+            stranger.send(beat(stranger) + stranger.writer.probe())
+            assert (await stranger.next()).type == FRAME_PROBE_ANSWER
+            assert not one.all("message")
+            stranger.close()
+
+    run(test)
+
+
+def test_a_cluster_found_while_a_node_is_greeted_is_told_to_it_as_well():
+    async def test() -> None:
+        with listen() as listener:
+            async with Station(1, cluster_id=0) as one:
+                one.peers.keep([address_of(listener)])
+                stranger = await accepted(listener)
+                theirs = (await stranger.next()).body
+                assert theirs.cluster_id == 0
+                one.peers.set_cluster(CLUSTER)
+                stranger.hello = Hello(CONNECTION_RAFT, 9, 1, cluster_id=0, nonce=5,
+                                       peer_address="s:1")
+                stranger.send(stranger.writer.hello(stranger.hello))
+                stranger.open(theirs.nonce)
+                again = (await stranger.next()).body
+                assert (again.cluster_id, again.nonce) == (CLUSTER, theirs.nonce)
+                assert again.dialled_address == address_of(listener)
+                stranger.close()
+
+    run(test)
+
+
 def test_strangers_on_the_peer_port_are_logged_once_and_told_why(caplog):
     async def test() -> None:
         async with Station(1) as one:
             for _ in range(3):
                 stranger = await Stranger.dial(one)
-                stranger.send(b"GET / HTTP/1.1\r\n\r\n" + b"x" * 100_000)
+                stranger.send(b"GET / HTTP/1.1\r\n\r\n" + b"x" * 5_000_000)
                 assert await stranger.refusal() == "does not speak Seafoam's peer protocol"
 
     run(test)

@@ -168,11 +168,10 @@ class Walk:
         self.lossiness = self.random.choice([0.0, 0.02, 0.1])
         self.events = [
             (40, self.deliver), (20, self.sync), (12, self.tick), (4, self.tick_all),
-            (1, self.oversleep), (1, self.stall),
-            (10, self.propose), (3, self.read), (1, self.lose), (2, self.double),
-            (0.5, self.crash),
-            (5, self.restart), (0.6, self.cut), (3, self.heal), (0.7, self.transfer),
-            (2, self.fetch), (1 if changes else 0, self.change),
+            (1, self.oversleep), (1, self.stall), (10, self.propose), (3, self.read),
+            (1, self.lose), (2, self.double), (0.5, self.crash), (5, self.restart),
+            (0.6, self.cut), (3, self.heal), (0.7, self.transfer), (2, self.fetch),
+            (1 if changes else 0, self.change),
         ]
 
     def run(self, event_count: int) -> Counter[str]:

@@ -68,6 +68,21 @@ def test_a_configuration_is_applied_only_with_a_synced_record_that_it_is_committ
     assert leader.raft.configured_index == index
 
 
+def test_a_record_counts_in_whatever_term_it_was_written():
+    """I4: that an entry is committed stays so. Guard: `recorded_to` before the terms are compared
+    in `durable`."""
+    cluster = Cluster([1, 2, 3])
+    follower = cluster[2]
+    change_entry = Entry(2, 1, ENTRY_CONFIGURATION, b"simple l8")
+    follower.step(Message(MESSAGE_APPEND, 1, 2, 1, index=1, log_term=1, entries=(change_entry,)))
+    follower.sync()
+    follower.step(Message(MESSAGE_HEARTBEAT, 1, 2, 1, commit_index=2))
+    follower.step(Message(MESSAGE_HEARTBEAT, 3, 2, 2))
+    assert follower.raft.configured_index == 1 and len(follower.disk.writes) == 2
+    follower.sync()
+    assert follower.raft.configured_index == 2
+
+
 def test_a_moved_commit_index_is_written_for_nothing_else():
     """Guard: as above; a sync costs milliseconds."""
     cluster = Cluster([1, 2, 3])
@@ -318,7 +333,11 @@ def test_who_left_is_sent_nothing_more_and_who_joined_is_asked():
     cluster = Cluster([1, 2, 3], strangers=[4])
     leader = cluster.elect(1)
     change(cluster, "joint r3 v4")
-    change(cluster, "leave")
+    leader.propose(b"leave", ENTRY_CONFIGURATION)
+    while leader.raft.change_is_pending:
+        assert cluster.deliver() or [server.sync() for server in cluster.servers.values()]
+    assert leader.raft.progress_of(2).match_index == leader.raft.log.last_index, "still known"
+    cluster.settle()
     leader.tick(6)
     assert {message.to_id for message in cluster.drop()} == {2, 4}
     assert leader.raft.progress_of(3) is None and leader.raft.progress_of(4) is not None

@@ -193,6 +193,18 @@ def test_while_probing_only_the_append_that_is_out_can_be_refused():
         assert (progress.state, progress.next_index) == (PROGRESS_PROBE, 3)
 
 
+def test_while_probing_a_refusal_of_an_earlier_append_is_old_news():
+    """Guard: the second return in `rejected`."""
+    cluster = led()
+    for number in range(5):
+        cluster[1].propose(b"%d" % number)
+    progress = cluster[1].raft.progress_of(2)
+    for index, hint in ((6, 4), (3, 2)):
+        cluster[1].step(Message(MESSAGE_APPEND_ANSWER, 2, 1, 2, index=index, is_rejected=True,
+                                hint_index=hint, hint_term=2))
+        assert (progress.state, progress.next_index) == (PROGRESS_PROBE, 5)
+
+
 def test_an_acknowledgement_of_what_was_never_sent_is_no_mistake_of_the_network():
     """Guard: `ensure` in `answered`."""
     cluster = led()

@@ -1,7 +1,8 @@
-"""Whom this node is in contact with: its members, and whoever it asks on its way into a cluster.
+"""Whom this node is in contact with: its members, whoever it asks on its way into a cluster, and
+whoever of the cluster has called.
 
-Owns the union of what its two users want to stay connected to, and the last trouble with each
-address, for sentences. Carries nothing itself: that is `peers`.
+Owns the union of these, to which it stays connected, and the last trouble with each address, for
+sentences. Carries nothing itself: that is `peers`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from seafoam.ports import CallFailed
 
 __all__ = ["Contacts"]
 
+#: Callers that are called back, the latest: more than a cluster has members is of no use.
+CALLERS_MAX = 16
+
 
 class Contacts:
     """The network as a node sees it (`ports.Network`), and as its joining does."""
@@ -22,6 +26,8 @@ class Contacts:
         self._peers = peers
         self._members: frozenset[str] = frozenset()
         self._asked: frozenset[str] = frozenset()
+        # Whoever of this cluster has called, the latest last.
+        self._callers: dict[str, None] = {}
         self._troubles: dict[str, str] = {}
         self._own: set[str] = set()
 
@@ -37,8 +43,23 @@ class Contacts:
             self._asked = asked
             self._keep()
 
+    def on_called(self, address: str) -> None:
+        """Somebody of this cluster has called, and can be called there.
+
+        A leader may be a member that this node has not heard of: one that came while this was
+        away, or before it joined. It learns of that by the log, which the leader sends only to
+        who answers.
+        """
+        is_new = address not in self._callers
+        self._callers.pop(address, None)
+        self._callers[address] = None
+        while len(self._callers) > CALLERS_MAX:
+            del self._callers[next(iter(self._callers))]
+        if is_new:
+            self._keep()
+
     def _keep(self) -> None:
-        wanted = sorted(self._members | self._asked)
+        wanted = sorted(self._members | self._asked | self._callers.keys())
         self._troubles = {
             address: trouble for address, trouble in self._troubles.items() if address in wanted
         }
@@ -69,7 +90,7 @@ class Contacts:
     def on_trouble(self, address: str, sentence: str) -> None:
         """An address is not reached; the sentence says why, where that is known."""
         self._own.discard(address)
-        self._troubles[address] = sentence
+        self._troubles[address] = sentence.removeprefix(f"{address} ")
 
     def is_self(self, address: str) -> bool:
         """Whether this node itself has answered at an address."""

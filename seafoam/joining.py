@@ -168,18 +168,26 @@ class Joining:
         if self._is_over:
             return
         address = self._whom_to_ask()
+        wish = encode_join(JoinCall(self._node_id, self.address))
         if address:
-            wish = encode_join(JoinCall(self._node_id, self.address))
             self._contacts.keep_also([*self._asked_ms, address])
             self._contacts.call(address, wish, self._on_join_answer)
+        node = self._node
+        if node is not None and not node.is_settled(self.address):
+            # It may lead itself: then nobody else can move it.
+            node.handle_call(self._node_id, wish, self._on_join_answer)
         self._loop.call_later(JOIN_SECONDS, self._ask_to_join)
 
     def _whom_to_ask(self) -> str:
         node = self._node
-        if node is None or self._join_address:
+        if node is None:
             return self._join_address
         if node.is_settled(self.address):
             return ""
+        if self._join_address:
+            # Where the leader is said to be; asked once, for it may have been told wrongly.
+            address, self._join_address = self._join_address, ""
+            return address
         others = node.peer_addresses()
         self._joins_count += 1
         return others[self._joins_count % len(others)] if others else ""
@@ -193,7 +201,7 @@ class Joining:
             logger.warning("the answer to the wish to join makes no sense: %s", error)
             return
         if isinstance(said, Elsewhere):
-            if self._node is None and said.address:
+            if said.address:
                 self._join_address = said.address
         elif isinstance(said, Refusal):
             logger.error("this node is not taken in: %s", said.message)

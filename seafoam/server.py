@@ -28,7 +28,7 @@ from seafoam._core.http import Hosts
 from seafoam._core.message import Message
 from seafoam._core.wal import Recovery
 from seafoam._core.wire import HASH_SEED_BYTES, decode_founding
-from seafoam._core.wire_peer import REFUSED_BYTES, Hello
+from seafoam._core.wire_peer import REFUSED_BYTES, REFUSED_CLUSTER, Hello
 from seafoam.calls import CALL_FOUNDING, BadCall, Elsewhere, call_kind, encode_elsewhere
 from seafoam.clock import LoopClock
 from seafoam.config import Settings, map_limit_bytes
@@ -132,6 +132,8 @@ class _Process:
             self, loop, luck=random.Random(secrets.randbits(64)),
         )
         self._contacts = Contacts(self._peers)
+        # PEERs that belong to another cluster, with what was said of each.
+        self._strangers: dict[str, str] = {}
         store = FoundingStore(settings.data_path, self._disk.node_id)
         facts = Facts(self._disk.node_id, self._disk.start_id, self._peer_address,
                       str(settings.data_path), settings.peers, cluster_id)
@@ -206,7 +208,9 @@ class _Process:
         self._contacts.on_hello(address, ids == (self._disk.node_id, self._disk.start_id))
 
     def on_called(self, hello: Hello) -> None:
-        """Another node has called; what it wants, it will say."""
+        """Another node has called; what it wants, it will say, and it wants an answer."""
+        if hello.cluster_id == self._peers.identity.cluster_id != 0:
+            self._contacts.on_called(hello.peer_address)
 
     def on_lost(self, address: str) -> None:
         """An address does not answer any more."""
@@ -219,6 +223,12 @@ class _Process:
     def on_refused(self, address: str, code: int, sentence: str) -> None:
         """This node or the one at an address does not want to speak to the other."""
         self._contacts.on_trouble(address, sentence)
+        is_new = code == REFUSED_CLUSTER and self._strangers.get(address) != sentence
+        if is_new and address in self._settings.peers:
+            self._strangers[address] = sentence
+            logger.error(
+                "%s: two clusters are never made one; to give this node to the other, move %s "
+                "away and start it again", sentence, self._settings.data_path)
 
     def on_message(self, from_id: int, message: Message) -> None:
         """A message of Raft, from the node it says it is from."""

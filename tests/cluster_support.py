@@ -1,6 +1,6 @@
 """Clusters of real processes for tests: nodes that are started, killed, wiped and asked.
 
-Owns what it started: all nodes end with the cluster's `with` block, and what they said stays in
+Owns what it started: all nodes end with the cluster's `with` block; what they said stays in
 the folder, a file a node. Ports lie below those that the system gives to whoever dials: a port of
 a node that is down can then be taken by nobody's outgoing connection.
 """

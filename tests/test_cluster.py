@@ -159,9 +159,12 @@ def test_a_leader_that_is_asked_to_end_hands_over_first(cluster):
     threads = [threading.Thread(target=write, args=(node, node.peer)) for node in followers]
     for thread in threads:
         thread.start()
+    wait_until(lambda: len(answers) >= 10, lambda: "nothing is written")
     assert leader.stop() == 0
     for node, first_line in zip(followers, lines, strict=True):
         node.wait_until_it_says(rf"(leader|follower) in term {term + 1}$", first_line)
+    before = len(answers)
+    wait_until(lambda: len(answers) >= before + 10, lambda: "writes do not go on")
     is_over.set()
     for thread in threads:
         thread.join(STOP_SECONDS_MAX)

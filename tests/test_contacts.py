@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from seafoam.contacts import Contacts
+from seafoam.contacts import CALLERS_MAX, Contacts
 
 
 class Peers:
@@ -33,12 +33,34 @@ def test_members_and_those_who_are_asked_are_kept_together():
     assert peers.kept[-1] == ["b:1", "d:1"]
 
 
+def test_who_calls_is_called_back_whether_or_not_it_is_a_known_member():
+    peers = Peers()
+    contacts = Contacts(peers)
+    contacts.keep(["b:1"])
+    contacts.on_called("d:1")
+    contacts.on_called("d:1")
+    assert peers.kept == [["b:1"], ["b:1", "d:1"]]
+    contacts.keep(["b:1", "d:1"])
+    assert peers.kept[-1] == ["b:1", "d:1"]
+
+
+def test_callers_are_bounded_and_the_latest_stay():
+    peers = Peers()
+    contacts = Contacts(peers)
+    for number in range(CALLERS_MAX):
+        contacts.on_called(f"a:{number}")
+    contacts.on_called("a:0")
+    contacts.on_called("b:1")
+    assert len(peers.kept[-1]) == CALLERS_MAX
+    assert "a:0" in peers.kept[-1] and "b:1" in peers.kept[-1] and "a:1" not in peers.kept[-1]
+
+
 def test_trouble_is_told_until_the_address_answers_or_is_let_go():
     contacts = Contacts(Peers())
     contacts.keep(["b:1"])
     assert contacts.trouble("b:1") == "does not answer"
     contacts.on_trouble("b:1", "b:1 speaks HTTP")
-    assert contacts.trouble("b:1") == "b:1 speaks HTTP"
+    assert contacts.trouble("b:1") == "speaks HTTP", "it goes behind the address"
     contacts.on_hello("b:1", False)
     assert contacts.trouble("b:1") == "does not answer"
     contacts.on_trouble("b:1", "b:1 speaks HTTP")

@@ -69,7 +69,11 @@ class Node:
     """What joining asks of a node."""
 
     def __init__(self):
-        self.settled = False
+        self.settled, self.wishes, self.answer = False, [], Elsewhere("")
+
+    def handle_call(self, node_id, payload, on_answer):
+        self.wishes.append((node_id, decode_join(payload)))
+        on_answer(encode_elsewhere(self.answer))
 
     def is_settled(self, address):
         return self.settled
@@ -179,6 +183,29 @@ def test_a_member_asks_until_it_is_named_at_its_address(tmp_path):
         rig.node.settled = expected == PEER
         rig.joining._ask_to_join()
     assert rig.contacts.asked(CALL_JOIN) == []
+
+
+@in_a_loop
+def test_a_member_that_leads_grants_its_own_wish(tmp_path):
+    rig = Rig(tmp_path)
+    rig.joining.start(None)
+    wish = (NODE_ID, (NODE_ID, "127.0.0.1:3010"))
+    assert rig.node.wishes == [wish]
+    rig.node.settled = True
+    rig.joining._ask_to_join()
+    assert rig.node.wishes == [wish]
+
+
+@in_a_loop
+def test_a_member_follows_to_the_leader_and_goes_on_asking_where_that_leads_nowhere(tmp_path):
+    rig = Rig(tmp_path)
+    rig.joining.start(None)
+    rig.contacts.answer(CALL_JOIN, encode_elsewhere(Elsewhere("127.0.0.1:7010")))
+    asked = []
+    for _ in range(3):
+        rig.joining._ask_to_join()
+        asked.append(rig.contacts.answer(CALL_JOIN, CallFailed(False)))
+    assert asked == ["127.0.0.1:7010", PEER, "127.0.0.1:6010"]
 
 
 @in_a_loop

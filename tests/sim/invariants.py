@@ -8,6 +8,7 @@ that looking is cheap; must never change anything.
     log matching              an entry is known by its index and term: its content, and what stands
                               before it, is the same wherever it is written
     leader completeness       a new leader holds everything that was committed in earlier terms
+    commit rule               a leader commits by counting only what is of its own term
     state-machine safety      the same entry at the same index, and the same results, on every node
     configurations            are in force once applied, and once known committed after a restart
     durable votes             a vote leaves its node synced, and is never followed by another one
@@ -298,9 +299,15 @@ class Invariants:
 
     def _learn_commits(self, process: Process) -> None:
         assert process.node is not None
-        log = process.node._raft.log
+        raft = process.node._raft
+        log = raft.log
+        if log.commit_index <= len(self.committed):
+            return
+        if raft.role == ROLE_LEADER and log.term_of(log.commit_index) != raft.term:
+            raise Violation(f"the leader of term {raft.term} commits entry {log.commit_index} of "
+                            f"term {log.term_of(log.commit_index)} by counting")
         for index in range(len(self.committed) + 1, log.commit_index + 1):
-            self._commit(index, log.term_of(index), process.node._raft.term)
+            self._commit(index, log.term_of(index), raft.term)
 
 
 def decode_text(command: bytes) -> list[tuple[object, ...]]:

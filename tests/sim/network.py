@@ -41,8 +41,6 @@ STALL_NS = 20 * MILLISECOND
 GIVE_UP_NS_MAX = 2_000 * MILLISECOND
 #: How long what came over a broken connection may lie unread.
 HELD_NS_MAX = 700 * MILLISECOND
-#: Whoever called is called back for so long.
-CALLER_NS = 10_000 * MILLISECOND
 
 _OnAnswer = Callable[["bytes | CallFailed"], None]
 
@@ -66,10 +64,6 @@ class Network:
         self._pipes: dict[tuple[Process, Process], Pipe] = {}
         self._sent_count = 0
         self._arrived: dict[tuple[str, str], int] = {}
-
-    @property
-    def now_ns(self) -> int:
-        return self._timeline.now_ns
 
     # -- faults --------------------------------------------------------------------------------
 
@@ -284,21 +278,19 @@ class NetworkDoor:
         self._network = network
         self._process = process
         self._kept: dict[str, bool] = {}
-        # Who has called lately, and when: a leader may know a node that does not know it yet.
-        self._callers: dict[str, int] = {}
+        # Who has called, and is called back: a leader may know a node that does not know it yet.
+        self._callers: dict[str, bool] = {}
 
     def keep(self, addresses: Iterable[str]) -> None:
         self._kept = dict.fromkeys(addresses, True)
 
     def heard(self, address: str) -> None:
         """Somebody has called from there, and said that it is there."""
-        self._callers[address] = self._network.now_ns
+        self._callers[address] = True
 
     def _find(self, node_id: int) -> Process | None:
         """Who says at one of the kept addresses, or the callers', that it is that node."""
-        since_ns = self._network.now_ns - CALLER_NS
-        lately = [address for address, at_ns in self._callers.items() if at_ns >= since_ns]
-        for address in [*self._kept, *lately]:
+        for address in [*self._kept, *self._callers]:
             process = self._network.hosts[address].process
             if process is not None and process.node_id == node_id:
                 return process

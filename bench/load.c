@@ -8,6 +8,9 @@
  *
  *     load port=P keys=FILE [protocol=http|redis] [connections=32] [depth=1] [seed=1]
  *          [cpu=N] [server=PID] [body_min=1] [body_max=65536]
+ *          [path=/get] [before={"key":"] [after="}]
+ *
+ * Over HTTP a request is a POST to the path whose body is the key between those two texts.
  *
  * Connects, prints "ready", and then runs as many requests as each line of standard input says.
  * Every run is answered with one JSON object: requests, seconds, latency in nanoseconds from
@@ -37,8 +40,9 @@ enum {
     REQUESTS_DRAWN = 1 << 17,   /* more than there are keys, so that no cache learns the order */
     CONNECTIONS_MAX = 1024,
     DEPTH_MAX = 1024,
-    KEY_BYTES_MAX = 256,        /* keeps a rendered request within REQUEST_BYTES_MAX */
-    REQUEST_BYTES_MAX = 512,
+    KEY_BYTES_MAX = 256,        /* both keep a rendered request within REQUEST_BYTES_MAX */
+    REQUEST_TEXTS_BYTES_MAX = 512,
+    REQUEST_BYTES_MAX = 1024,
     RECEIVE_BYTES = 256 * 1024, /* holds DEPTH_MAX answers of the size the bench asks for */
     SILENCE_MS_MAX = 10000,     /* a server that says nothing for so long has lost a request */
     STEP_BITS = 5,              /* 32 histogram steps for each power of two */
@@ -49,7 +53,7 @@ struct settings {
     int port, connections, depth, cpu, server, redis;
     uint64_t seed;
     size_t body_min, body_max;
-    const char *keys;
+    const char *keys, *path, *before, *after;
 };
 
 struct connection {
@@ -63,6 +67,7 @@ struct connection {
 
 static struct settings settings = {
     .connections = 32, .depth = 1, .cpu = -1, .seed = 1, .body_min = 1, .body_max = 65536,
+    .path = "/get", .before = "{\"key\":\"", .after = "\"}",
 };
 static struct connection connections[CONNECTIONS_MAX];
 static char *requests;        /* every drawn request, one behind the other */
@@ -125,6 +130,9 @@ static void read_settings(int argument_count, char **arguments)
         const char *text = arguments[index];
         if (setting(text, "port", &value)) settings.port = atoi(value);
         else if (setting(text, "keys", &value)) settings.keys = value;
+        else if (setting(text, "path", &value)) settings.path = value;
+        else if (setting(text, "before", &value)) settings.before = value;
+        else if (setting(text, "after", &value)) settings.after = value;
         else if (setting(text, "protocol", &value)) settings.redis = strcmp(value, "redis") == 0;
         else if (setting(text, "connections", &value)) settings.connections = atoi(value);
         else if (setting(text, "depth", &value)) settings.depth = atoi(value);
@@ -191,11 +199,13 @@ static size_t render(char *out, const char *key)
     if (settings.redis)
         return (size_t)sprintf(out, "*2\r\n$3\r\nGET\r\n$%zu\r\n%s\r\n", key_bytes, key);
     return (size_t)sprintf(out,
-                           "POST /get HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n"
+                           "POST %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n"
                            "User-Agent: seafoam-load\r\nAccept: */*\r\n"
                            "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n"
-                           "{\"key\":\"%s\"}",
-                           settings.port, key_bytes + 10, key);
+                           "%s%s%s",
+                           settings.path, settings.port,
+                           key_bytes + strlen(settings.before) + strlen(settings.after),
+                           settings.before, key, settings.after);
 }
 
 static void render_requests(void)
@@ -203,6 +213,12 @@ static void render_requests(void)
     size_t key_count;
     char **keys = read_keys(&key_count);
     uint64_t state = settings.seed;
+    if (strlen(settings.path) + strlen(settings.before) + strlen(settings.after)
+        > REQUEST_TEXTS_BYTES_MAX) {
+        fprintf(stderr, "load: path, before and after may have %d bytes together\n",
+                REQUEST_TEXTS_BYTES_MAX);
+        exit(2);
+    }
     requests = malloc((size_t)REQUESTS_DRAWN * REQUEST_BYTES_MAX);
     if (requests == NULL)
         die("malloc");

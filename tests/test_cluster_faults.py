@@ -216,6 +216,20 @@ def test_a_peer_of_another_cluster_is_refused_on_both_sides(tmp_path):
         assert len(one.members()) == len(other.members()) == 1
 
 
+def test_a_new_node_between_two_clusters_joins_neither(tmp_path):
+    one, other = ClusterNode(tmp_path), ClusterNode(tmp_path)
+    with running(one, other):
+        one.wait_until_ready()
+        other.wait_until_ready()
+        between = ClusterNode(tmp_path, one.peer, other.peer)
+        with running(between):
+            line = between.wait_until_it_says("ERROR .*can join only one")
+            for node in (one, other):
+                assert node.peer in line and node.status["cluster_id"] in line
+                assert len(node.members()) == 1
+            assert between.status["role"] == "unjoined"
+
+
 def test_a_single_nodes_older_directory_started_last_is_told_to_move_away(tmp_path):
     with Cluster(tmp_path / "nodes") as cluster:
         first, second, third = cluster.nodes

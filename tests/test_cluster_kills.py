@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import os
 import random
+import re
 import time
 
 from cluster_load import Load
@@ -36,9 +37,8 @@ def test_in_any_order_with_any_delays_and_a_kill_in_between_they_found_one_clust
             statuses = [node.status for node in cluster.nodes]
             assert len({status["cluster_id"] for status in statuses}) == 1, cluster.tail()
             logs = "".join(path.read_text() for path in cluster.folder.glob("*.log"))
-            founded = {line.split("in cluster ")[1][:16] for line in logs.splitlines()
-                       if " INFO in cluster " in line}
-            assert founded == {statuses[0]["cluster_id"]}, "never two, not for a moment"
+            entered = set(re.findall(r"cluster ([0-9a-f]{16}); its data is in", logs))
+            assert entered == {statuses[0]["cluster_id"]}, "never two, not for a moment"
             for at, node in enumerate(cluster.nodes):
                 node.set(f"k{at}", number)
             assert cluster.wait_until_equal() == {f"k{at}": number for at in range(3)}

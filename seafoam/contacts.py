@@ -30,6 +30,8 @@ class Contacts:
         self._callers: dict[str, None] = {}
         self._troubles: dict[str, str] = {}
         self._own: set[str] = set()
+        # Whom an attempt to reach has ended, in whatever way, since they are wanted.
+        self._heard: set[str] = set()
 
     def keep(self, addresses: Iterable[str]) -> None:
         """Stay connected to the other members."""
@@ -63,6 +65,7 @@ class Contacts:
         self._troubles = {
             address: trouble for address, trouble in self._troubles.items() if address in wanted
         }
+        self._heard.intersection_update(wanted)
         self._peers.keep(wanted)
 
     def send(self, node_id: int, message: Message) -> None:
@@ -82,6 +85,7 @@ class Contacts:
     def on_hello(self, address: str, is_self: bool) -> None:
         """An address has answered; it may turn out to be this node's own."""
         self._troubles.pop(address, None)
+        self._heard.add(address)
         if is_self:
             self._own.add(address)
         else:
@@ -90,11 +94,16 @@ class Contacts:
     def on_trouble(self, address: str, sentence: str) -> None:
         """An address is not reached; the sentence says why, where that is known."""
         self._own.discard(address)
+        self._heard.add(address)
         self._troubles[address] = sentence.removeprefix(f"{address} ")
 
     def is_self(self, address: str) -> bool:
         """Whether this node itself has answered at an address."""
         return address in self._own
+
+    def is_heard(self, address: str) -> bool:
+        """Whether a first attempt to reach an address has ended, in whatever way."""
+        return address in self._heard
 
     def trouble(self, address: str) -> str:
         """Why an address is not reached, as far as known."""

@@ -140,6 +140,9 @@ class Joining:
         }
         self._asked_ms[address] = now_ms
         self._contacts.keep_also(self._asked_ms)
+        self._send_view(address)
+
+    def _send_view(self, address: str) -> None:
         if self._contacts.is_self(address):
             # Said in a turn of its own, as every answer is.
             self._loop.call_soon(self._on_view, address, encode_view(self._founding.view()))
@@ -151,6 +154,10 @@ class Joining:
         if self._is_over:
             return
         if isinstance(answer, CallFailed):
+            if not (answer.was_sent or self._contacts.is_heard(address)):
+                # It is being dialled for the first time; that ends soon, one way or the other.
+                self._loop.call_later(TICK_SECONDS, self._send_view, address)
+                return
             reason = self._contacts.trouble(address)
             self._carry_out(self._founding.on_unreachable(address, reason))
             return

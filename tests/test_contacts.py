@@ -88,6 +88,18 @@ def test_the_others_are_told_an_address_that_is_new():
     assert peers.addresses == ["b:1"]
 
 
+def test_an_address_is_heard_of_once_an_attempt_has_ended():
+    contacts = Contacts(Peers())
+    contacts.keep(["b:1", "c:1"])
+    assert not contacts.is_heard("b:1")
+    contacts.on_hello("b:1", False)
+    contacts.on_trouble("c:1", "c:1 cannot be reached")
+    assert contacts.is_heard("b:1") and contacts.is_heard("c:1")
+    contacts.keep(["c:1"])
+    contacts.keep(["b:1", "c:1"])
+    assert not contacts.is_heard("b:1") and contacts.is_heard("c:1")
+
+
 def test_calls_go_by_id_or_address():
     peers = Peers()
     contacts = Contacts(peers)

@@ -35,7 +35,7 @@ class Contacts:
     """Keeps the calls; the test answers them."""
 
     def __init__(self):
-        self.calls, self.kept, self.own = [], [], set()
+        self.calls, self.kept, self.own, self.heard = [], [], set(), True
 
     def keep_also(self, addresses):
         self.kept = sorted(addresses)
@@ -45,6 +45,9 @@ class Contacts:
 
     def is_self(self, address):
         return address in self.own
+
+    def is_heard(self, address):
+        return self.heard
 
     def trouble(self, address):
         return "does not answer"
@@ -132,6 +135,19 @@ def test_it_says_for_whom_it_waits(tmp_path):
     assert rig.contacts.kept == [PEER]
     rig.contacts.answer(CALL_FOUNDING, CallFailed(False))
     assert PEER in rig.joining.waiting_for() and "does not answer" in rig.joining.waiting_for()
+
+
+@in_a_loop
+def test_who_is_being_dialled_for_the_first_time_is_not_taken_for_absent(tmp_path):
+    rig = Rig(tmp_path, PEER)
+    rig.joining.start(None)
+    rig.contacts.heard = False
+    rig.contacts.answer(CALL_FOUNDING, CallFailed(False))
+    assert "does not answer" not in rig.joining.waiting_for()
+    rig.contacts.heard = True
+    rig.joining._send_view(PEER)
+    rig.contacts.answer(CALL_FOUNDING, CallFailed(False))
+    assert "does not answer" in rig.joining.waiting_for()
 
 
 @in_a_loop

@@ -523,6 +523,8 @@ def test_a_cluster_found_while_a_node_is_greeted_is_told_to_it_as_well():
                 theirs = (await stranger.next()).body
                 assert theirs.cluster_id == 0
                 one.peers.set_cluster(CLUSTER)
+                for _ in range(3):  # those who are connected are told
+                    await asyncio.sleep(0)
                 stranger.hello = Hello(CONNECTION_RAFT, 9, 1, cluster_id=0, nonce=5,
                                        peer_address="s:1")
                 stranger.send(stranger.writer.hello(stranger.hello))

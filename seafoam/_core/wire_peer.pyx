@@ -228,7 +228,7 @@ cdef void _put_message_head(uint8_t* target, const MessageHead* head) noexcept n
     put_u32(target + 74, <uint32_t>head.entry_count)
 
 
-# OK; INVALID: too short, a flag that is none, or more entries than there can be.
+# OK; INVALID: too short, or a flag that is none. The entry count is not looked at.
 cdef int _get_message_head(const uint8_t* data, size_t data_bytes, MessageHead* head
                            ) noexcept nogil:
     cdef int at
@@ -239,11 +239,7 @@ cdef int _get_message_head(const uint8_t* data, size_t data_bytes, MessageHead* 
     for at in range(9):
         head.numbers[at] = get_u64(data + 2 + 8 * at)
     head.entry_count = get_u32(data + 74)
-    if head.is_rejected > 1:
-        return STATUS_INVALID
-    if head.entry_count > (data_bytes - MESSAGE_HEAD_BYTES) // MESSAGE_ENTRY_HEAD_BYTES:
-        return STATUS_INVALID
-    return STATUS_OK
+    return STATUS_OK if head.is_rejected <= 1 else STATUS_INVALID
 
 
 # Whether all entries are within the message, each of a kind and length that can be, and end with

@@ -36,6 +36,9 @@ sanitize: $(VENV)/.have-test $(VENV)/.built  ## the compiled modules under ASan+
 strength: $(VENV)/.have-test $(VENV)/.built  ## how many planted bugs are caught, and by what
 	@$(PY) -m tests.strength $(ARGS)
 
+simulate: $(VENV)/.have-test $(VENV)/.built  ## whole clusters in one process, under every fault
+	@$(PY) -m tests.sim $(ARGS)
+
 bench: $(VENV)/.have-bench $(VENV)/.built  ## the benchmarks, beside their references
 	@$(PY) -m pytest bench $(ARGS)
 

@@ -94,7 +94,7 @@ class Client:
                 self._read(process)
             else:
                 for _ in range(self._rng.randint(1, self._width)):
-                    self.write(process, self._operations())
+                    self.write_any(process)
         self._later()
 
     def _drop_dead(self) -> None:
@@ -146,6 +146,10 @@ class Client:
         if way in (5, 6) and seen is not None:
             return Operation.cas(key, self._value(), old_version=seen[1])
         return Operation.set(key, self._value())
+
+    def write_any(self, process: Process) -> None:
+        """Ask a node for some write."""
+        self.write(process, self._operations())
 
     def write(self, process: Process, operations: list[Operation]) -> Call | None:
         """Ask a node for a write; None where it cannot be asked."""

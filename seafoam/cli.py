@@ -162,11 +162,18 @@ class _Verbs(click.Group):
     command_class = _Verb
 
 
+def _number(ctx: click.Context, param: click.Parameter, value: float) -> float:
+    if value != value:
+        raise click.BadParameter("it is not a number")
+    return value
+
+
 @click.group(cls=_Verbs, context_settings=CONTEXT)
 @click.option("--node", envvar="SEAFOAM_NODE", default="127.0.0.1:3000", metavar="HOST:PORT",
               show_envvar=True, help="The node to talk to; also taken behind the verb.")
 @click.option("--timeout", envvar="SEAFOAM_TIMEOUT", default=10.0, metavar="SECONDS",
               show_envvar=True, type=click.FloatRange(min=0, min_open=True, max=3600),
+              callback=_number,
               help="How long to wait for an answer.")
 @click.version_option(VERSION, message="seafoam %(version)s")
 @click.pass_context

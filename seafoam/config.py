@@ -58,6 +58,8 @@ class Settings:
                 "PEER_PORT 0 picks a port, which cannot name the data directory; add --data-dir"
             )
         self._check_host()
+        if self.advertise is not None:
+            _check_advertised(self.advertise)
         for peer in self.peers:
             _check_peer(peer)
         if self.max_memory_bytes is not None:
@@ -120,6 +122,17 @@ def memory_bytes_available() -> int:
         except (OSError, ValueError):
             continue  # not this version of control groups, or "max"
     return min(found, default=MEMORY_BYTES_FALLBACK)
+
+
+def _check_advertised(host: str) -> None:
+    """Refuse what cannot be the name of a host."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        if not HOST_NAME.fullmatch(host):
+            raise StartError(
+                f"--advertise is {host!r}; it must be a host name or an IP address, without a port"
+            ) from None
 
 
 def _check_peer(peer: str) -> None:

@@ -28,6 +28,7 @@ class Contacts:
         self._asked: frozenset[str] = frozenset()
         # Whoever of this cluster has called, the latest last.
         self._callers: dict[str, None] = {}
+        self._wanted: list[str] = []
         self._troubles: dict[str, str] = {}
         self._own: set[str] = set()
         # Whom an attempt to reach has ended, in whatever way, since they are wanted.
@@ -61,7 +62,7 @@ class Contacts:
             self._keep()
 
     def _keep(self) -> None:
-        wanted = sorted(self._members | self._asked | self._callers.keys())
+        self._wanted = wanted = sorted(self._members | self._asked | self._callers.keys())
         self._troubles = {
             address: trouble for address, trouble in self._troubles.items() if address in wanted
         }
@@ -93,6 +94,8 @@ class Contacts:
 
     def on_trouble(self, address: str, sentence: str) -> None:
         """An address is not reached; the sentence says why, where that is known."""
+        if address not in self._wanted:
+            return  # the name that some caller gives itself
         self._own.discard(address)
         self._heard.add(address)
         self._troubles[address] = sentence.removeprefix(f"{address} ")

@@ -53,7 +53,7 @@ class DataDirectory:
         self.path = path
         self.segment_bytes = segment_bytes
         self._wal = path / WAL
-        self._lock_fd = -1
+        self._lock_fds: list[int] = []
         self._node_id = 0
         self._has_begun = False
 
@@ -64,22 +64,23 @@ class DataDirectory:
         _make_directories(self.path)
         self._refuse_foreign()
         fd = os.open(self.path / LOCK, OPEN_FLAGS | os.O_CREAT, 0o600)
+        self._lock_fds = [fd, os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)]
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The directory too: whoever removes the file to get past it is kept out all the same.
+            for held in self._lock_fds:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             pid = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
-            os.close(fd)
+            self.unlock()
             holder = f"process {pid}" if pid.isdecimal() else "another process"
             raise StartError(f"the data directory {self.path} is in use by {holder}") from None
-        self._lock_fd = fd
         with contextlib.suppress(OSError):  # a courtesy, and the disk may be full
             os.pwrite(fd, f"{os.getpid():<20}\n".encode(), 0)
 
     def unlock(self) -> None:
         """Let others in; may be called again."""
-        if self._lock_fd >= 0:
-            os.close(self._lock_fd)
-            self._lock_fd = -1
+        while self._lock_fds:
+            os.close(self._lock_fds.pop())
 
     def _refuse_foreign(self) -> None:
         names = {entry.name for entry in os.scandir(self.path)}

@@ -33,6 +33,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from time import monotonic
 from typing import NamedTuple, Protocol, cast
 
 from seafoam import api
@@ -54,6 +55,9 @@ READ_AHEAD_BYTES = 65_536
 #: while it still sends gets a reset, which makes it lose the answer.
 LINGER_SECONDS = 2.0
 LINGER_BYTES_MAX = 64 * 1024 * 1024
+#: A connection gives the loop back after this long, between two requests: other connections,
+#: heartbeats and the disk's reports wait no longer for what a client sends at once.
+SLICE_SECONDS = 0.002
 #: Answers from here on are handed to the socket one by one; smaller ones are joined.
 LARGE_BYTES = 65_536
 
@@ -126,9 +130,9 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_asked", "_call_name", "_careful", "_careful_bytes", "_door", "_events", "_flush_is_due",
         "_held_bytes", "_is_advancing", "_is_busy", "_is_closing", "_is_ended", "_is_lingering",
-        "_is_lost", "_is_unsent", "_line", "_line_bytes", "_linger_bytes", "_need_bytes", "_path",
-        "_sent_seconds", "_serve", "_service", "_skip_bytes", "_tail", "_taken_count", "_timer",
-        "_timer_mark", "_transport", "_unsent_bytes", "_waiting",
+        "_is_lost", "_is_sliced", "_is_unsent", "_line", "_line_bytes", "_linger_bytes",
+        "_need_bytes", "_path", "_sent_seconds", "_serve", "_service", "_skip_bytes", "_tail",
+        "_taken_count", "_timer", "_timer_mark", "_transport", "_unsent_bytes", "_waiting",
     )
 
     def __init__(self, door: Door) -> None:
@@ -163,6 +167,7 @@ class Connection(asyncio.Protocol):
         # Where the connection stands.
         self._is_busy = False      # one of the above is not empty: the short way is shut
         self._is_advancing = False
+        self._is_sliced = False    # it has had its time, and goes on in a turn of its own
         self._is_unsent = False    # the socket takes no more at the moment
         self._is_ended = False     # the client has sent its last byte
         self._is_closing = False   # nothing is taken any more (C5)
@@ -305,7 +310,8 @@ class Connection(asyncio.Protocol):
         if self._is_advancing:
             return
         self._is_advancing = True
-        wants_input = False
+        wants_input = self._is_sliced = False
+        slice_end_seconds = monotonic() + SLICE_SECONDS
         while not (wants_input or self._is_unsent or self._is_closing or self._asked):
             if self._waiting is not None:
                 if self._line:
@@ -320,6 +326,10 @@ class Connection(asyncio.Protocol):
             else:
                 wants_input = not self._step()
             self._flush()
+            if not wants_input and monotonic() >= slice_end_seconds:
+                self._is_sliced = True
+                self._door.loop.call_soon(self._go_on)
+                break
         self._is_advancing = False
         self._settle(wants_input)
 
@@ -560,7 +570,7 @@ class Connection(asyncio.Protocol):
                 self._read_on()
         self._is_busy = bool(
             is_partial or self._careful or self._line or self._is_unsent or self._is_closing
-            or self._door.is_draining
+            or self._is_sliced or self._door.is_draining
         )
         if self._is_busy:
             self._door.busy(self)

@@ -71,7 +71,7 @@ def run(settings: Settings) -> int:
     try:
         _check_descriptors()
         return uvloop.run(_serve(settings))
-    except StartError as error:
+    except (StartError, DiskFailed) as error:
         logger.error("cannot start: %s", error)
         return EXIT_CANNOT_START
     except OSError as error:

@@ -42,6 +42,9 @@ from seafoam.ports import Clock, Timer
 
 __all__ = ["Courier", "Given", "Outcome", "Write", "Writes", "overloaded"]
 
+#: Numbers of writes that are gone, which the heap may hold before it is made anew.
+ORDER_SPARE_COUNT = 64
+
 Outcome = CommandResult | Refusal
 #: What becomes of a write that was given: where it was put; refused; `Elsewhere`: certainly
 #: nothing was made of it, try again; None: nobody can tell.
@@ -238,6 +241,8 @@ class Writes:
     def _done(self, write: Write, outcome: Outcome) -> None:
         self._given.pop(write.number, None)
         self._queued.pop(write.number, None)
+        if len(self._order) > 2 * len(self._queued) + ORDER_SPARE_COUNT:
+            self._order = sorted(self._queued)  # a sorted list is a heap
         self._held_bytes -= len(write.command)
         write.answer(outcome)
 

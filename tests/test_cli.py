@@ -166,6 +166,7 @@ def test_help_and_version_need_no_node() -> None:
     ["load"], ["load", "no such file"], ["load", "."], ["--node", "nowhere", "get", "a"],
     ["--node", "host:0", "get", "a"], ["--node", "::1:3000", "get", "a"],
     ["--timeout", "0", "get", "a"], ["--timeout", "soon", "get", "a"],
+    ["--timeout", "nan", "get", "a"],
 ])
 def test_wrong_usage_is_status_2_and_sends_nothing(arguments: list[str], run: Run) -> None:
     status, out, err = run(*arguments)
@@ -463,6 +464,9 @@ def test_output_that_cannot_be_written_is_status_4(node: NodeProcess) -> None:
     (["--max-memory", "1K"], "--max-memory"),
     (["--host", "0.0.0.0"], "--insecure"),
     (["--host", "example.org"], "--host"),
+    (["--advertise", "two words"], "--advertise"),
+    (["--advertise", ""], "--advertise"),
+    (["--advertise", "host:3010"], "without a port"),
     (["--host", "192.0.2.1", "--insecure"], "cannot be bound"),
 ])
 def test_the_server_refuses_options_in_a_sentence(

@@ -70,6 +70,7 @@ def test_trouble_is_told_until_the_address_answers_or_is_let_go():
 
 def test_its_own_address_is_known_as_long_as_it_answers_there():
     contacts = Contacts(Peers())
+    contacts.keep(["b:1"])
     contacts.on_hello("b:1", True)
     assert contacts.is_self("b:1") and not contacts.is_self("c:1")
     contacts.on_trouble("b:1", "")
@@ -86,6 +87,16 @@ def test_the_others_are_told_an_address_that_is_new():
     assert peers.addresses == []
     contacts.tell_address("b:1")
     assert peers.addresses == ["b:1"]
+
+
+def test_what_a_caller_calls_itself_is_not_kept_in_mind():
+    contacts = Contacts(Peers())
+    contacts.keep(["b:1"])
+    contacts.on_hello("b:1", True)
+    for number in range(1000):
+        contacts.on_trouble(f"made-up:{number}", "it is refused")
+    assert contacts.trouble("made-up:5") == "does not answer"
+    assert contacts._troubles == {}
 
 
 def test_an_address_is_heard_of_once_an_attempt_has_ended():

@@ -131,6 +131,15 @@ def test_a_directory_in_use_is_refused_with_the_pid(tmp_path):
     assert use(path).entries == []
 
 
+def test_whoever_removes_the_lock_file_is_kept_out_all_the_same(tmp_path):
+    path = tmp_path / "d"
+    held = DataDirectory(path, SEGMENT_BYTES)
+    held.lock()
+    (path / "LOCK").unlink()
+    assert "is in use by another process" in refusal(path)
+    held.unlock()
+
+
 def test_a_directory_in_use_by_another_process(tmp_path):
     path = tmp_path / "d"
     script = (

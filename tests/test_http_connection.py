@@ -13,6 +13,7 @@ import threading
 
 import pytest
 
+from seafoam import http_connection
 from seafoam._core import limits
 from seafoam.errors import Refusal
 from seafoam.http_connection import LINGER_BYTES_MAX, READ_AHEAD_BYTES
@@ -375,6 +376,24 @@ def test_a_timeout_behind_a_write_comes_after_its_answer(hasty):
 
 
 # The end
+
+
+def test_many_requests_at_once_give_the_loop_back_between_them(bench, client, monkeypatch):
+    """What another connection, a timer or the disk waits for comes in between."""
+    monkeypatch.setattr(http_connection, "SLICE_SECONDS", 0)
+    turns, seen = [], []
+    status = bench.node.status
+
+    def counted():
+        bench.loop.call_soon(turns.append, None)
+        seen.append(len(turns))
+        return status()
+
+    bench.node.status = counted
+    client.send(request("GET", "/status") * 50 + post("get", {"key": "none"}))
+    answers = [client.receive().status for _ in range(51)]
+    assert answers == [200] * 50 + [404]
+    assert seen == [*range(50)]
 
 
 def test_a_half_closed_connection_gets_its_answers(bench, client):

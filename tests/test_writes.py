@@ -10,7 +10,7 @@ from seafoam._core.message import ENTRY_COMMAND, ENTRY_EMPTY, Entry
 from seafoam._core.wire import Operation, command_stamp, encode_command
 from seafoam.calls import Elsewhere, Placed
 from seafoam.errors import Refusal
-from seafoam.writes import Writes
+from seafoam.writes import ORDER_SPARE_COUNT, Writes
 
 ORIGIN_ID = 77
 COMMAND = encode_command([Operation.set(b"k", b"1")])
@@ -326,3 +326,16 @@ def test_stopping_refuses_what_was_not_given_and_waits_for_the_rest():
     assert len(rig.writes) == 1
     rig.apply(1)
     assert rig.answers["given"] == "result 1"
+
+
+def test_writes_that_are_refused_while_nobody_leads_leave_nothing_behind():
+    rig = Rig()
+    rig.courier.leads = False
+    for number in range(5_000):
+        rig.submit(number, timeout_ms=1)
+        rig.clock.advance(0.002)
+    rig.submit("waits", timeout_ms=1000)
+    assert len(rig.writes) == 1 and len(rig.writes._order) <= 2 * 1 + ORDER_SPARE_COUNT
+    rig.courier.leads = True
+    rig.writes.give_queued()
+    assert rig.courier.numbers() == [5_001]

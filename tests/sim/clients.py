@@ -110,6 +110,11 @@ class Client:
         if process.node.refuse_reads() is not None:
             self.seen["reads refused"] += 1
             return
+        if self._rng.random() < 0.3:
+            process.touch()
+            process.raft.read_index(self._invariants.asks_read_index())
+            process.node._request_turn()
+            return
         self.seen["reads"] += 1
         if self._rng.random() < 0.2:
             self._invariants.reads_all(process, KEYS)

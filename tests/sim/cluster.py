@@ -7,12 +7,11 @@ the node itself, which is to ask to be taken in until one is, a process here doe
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import seafoam.node
-from seafoam._core.message import ENTRY_FOUNDING, Entry
+from seafoam._core.message import ENTRY_FOUNDING, Entry, Ready
 from seafoam._core.raft import ROLE_LEADER, Raft
 from seafoam._core.store import CommandResult, Store
 from seafoam._core.wal import Recovery
@@ -256,6 +255,24 @@ class WatchedStore:
         return result
 
 
-def raft_maker(kept_bytes_max: int) -> Callable[..., Raft]:
+class WatchedRaft(Raft):
+    """The machine, with the invariants looking at what it says of reads."""
+
+    told_read_index: Callable[[int, int], None]
+
+    def ready(self, entry_count: int) -> Ready:
+        ready = Raft.ready(self, entry_count)
+        for read in ready.reads:
+            self.told_read_index(read.context, read.index)
+        return ready
+
+
+def raft_maker(
+    kept_bytes_max: int, told_read_index: Callable[[int, int], None]
+) -> Callable[..., Raft]:
     """Machines that keep less in memory than they would, so that they must read from disk."""
-    return partial(Raft, kept_bytes_max=kept_bytes_max)
+    def make(*arguments: Any, **named: Any) -> Raft:
+        raft = WatchedRaft(*arguments, **named, kept_bytes_max=kept_bytes_max)
+        raft.told_read_index = told_read_index
+        return raft
+    return make

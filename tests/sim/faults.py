@@ -219,6 +219,8 @@ class Faults:
         self._world.network.mend()
 
     def _cut_one_way(self) -> None:
+        if len(self._world.hosts) < 2:
+            return
         self._world.seen["one-way cuts"] += 1
         one, other = self._rng.sample(self._world.hosts, 2)
         self._cut(one, other)
@@ -228,8 +230,8 @@ class Faults:
         network, rng = self._world.network, self._rng
         network.loss = rng.choice((0.0, 0.01, 0.1, 0.3))
         network.doubling = rng.choice((0.0, 0.05, 0.3))
-        network.delay = rng.choice((0.0, 0.05, 0.3))
-        network.delay_ns_max = rng.choice((5, 50, 500)) * MILLISECOND
+        network.delay = rng.choice((0.0, 0.05, 0.5))
+        network.delay_ns_max = rng.choice((5, 50, 500, 2_000)) * MILLISECOND
 
     # -- disks ---------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ that looking is cheap; must never change anything.
     durable votes             a vote leaves its node synced, and is never followed by another one
     durable acknowledgements  what is acknowledged, committed or applied is on platters
     the model                 results and values are those that the model expects
+    read indexes              are no less than what was committed when they were asked for
     no way back               no node shows less than it once showed, nor less at its start than
                               was committed then
     what clients were told    done: it is there, at that index, once, behind all that was done when
@@ -77,6 +78,8 @@ class Invariants:
         self._votes: dict[tuple[int, int], int] = {}
         self._shown: dict[int, int] = {}
         self._acknowledged_index = 0
+        # context -> what was committed when that read index was asked for
+        self._asked: dict[int, int] = {}
         self._last_numbers: dict[int, tuple[int, int]] = {}
         self.wrote(0, [founding])
         self._commit(1, founding.term, 0)
@@ -188,6 +191,20 @@ class Invariants:
         if call.index:
             raise Violation(f"entry {call.index} is told to be certainly none")
         call.is_certain_no = True
+
+    def asks_read_index(self) -> int:
+        """A node asks for a read index, in this context."""
+        context = len(self._asked) + 1
+        self._asked[context] = len(self.committed)
+        return context
+
+    def told_read_index(self, context: int, index: int) -> None:
+        """A node is told from which index on it may serve what was asked for in a context."""
+        floor = self._asked.get(context, 0)
+        if index < floor:
+            raise Violation(f"a read is told {index}, and {floor} was committed when it was asked "
+                            f"for")
+        self.seen["read indexes told"] += floor > 0
 
     def reads(self, process: Process, key: bytes) -> None:
         """A client reads at a node that serves."""

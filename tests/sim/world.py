@@ -50,7 +50,6 @@ class World:
         self.network.seen = self.seen
         self.network.on_send = self._sent
         self.network.on_deliver = self.touch
-        self.make_raft = raft_maker(self.rng.choice((2_000, 20_000, 16_777_216)))
         # Small segments, so that logs span several; in some runs entries are large instead, so
         # that a follower's way back takes several appends.
         self.segment_bytes, value_bytes_max = self.rng.choice(
@@ -61,6 +60,8 @@ class World:
         self._hash = blake2b(digest_size=8)
         self._touched: list[Process] = []
         self._found(nodes_count)
+        self.make_raft = raft_maker(
+            self.rng.choice((2_000, 20_000, 16_777_216)), self.invariants.told_read_index)
         self.spare_host: Host | None = Host(self, nodes_count + 1)
         self._processes: list[Process] = []
         self.clients = [
@@ -190,7 +191,7 @@ class World:
     def host_to_spare(self) -> Host | None:
         """A host whose disk may be wiped: without it, all promises still hold."""
         _, configuration = self.invariants.configurations[-1]
-        if len(configuration.voters) < self._target_count():
+        if len(configuration.voters) < max(3, self._target_count()):
             return None
         ids = [host.image.node_id for host in self.hosts if host.image is not None]
         if any(voter not in ids for voter in configuration.voters):

@@ -208,7 +208,7 @@ class Faults:
         for host in self._world.hosts:
             if host is not leader.host:
                 self._cut(leader.host, host)
-        for _ in range(self._rng.randint(1, 20)):
+        for _ in range(self._rng.choice((3, 30, 300))):
             self._world.clients[0].write_any(leader)
         self._in(400 * MILLISECOND, 1500 * MILLISECOND, "mend", self._mend_and_crash_the_next)
 

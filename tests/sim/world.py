@@ -203,7 +203,8 @@ class World:
         for process in list(self._processes):
             self._calls: list[Call] = []
             self._await("no write is done", partial(self._writes, process))
-        self._await("calls are open", lambda: not any(client.open for client in self.clients))
+        self._await("calls are open", lambda: all(
+            call.process.is_dead for client in self.clients for call in client.open))
         last = len(self.invariants.committed)
         self._await("a node does not apply everything", lambda: all(
             p.node is not None and p.node.reader.applied_index >= last for p in self._processes))

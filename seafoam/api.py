@@ -30,6 +30,7 @@ from seafoam._core.wire import (
     Operation,
     encode_command,
 )
+from seafoam.api_answer import Answer, assemble, listed
 from seafoam.api_fields import (
     BATCH_FIELDS,
     CAS_FIELDS,
@@ -59,7 +60,6 @@ __all__ = [
     "CallRefused",
     "Read",
     "Write",
-    "answer_too_large",
     "error_answer",
     "error_start",
     "overloaded",
@@ -79,12 +79,6 @@ BATCH_DEPTH_MAX = limits.JSON_DEPTH_MAX + limits.JSON_ENVELOPE_DEPTH
 #: How often a batch of gets is read again because values grew since their sizes were looked at.
 READ_ATTEMPTS_MAX = 4
 
-class Answer(NamedTuple):
-    """A whole answer but for its framing; `body` is JSON text."""
-
-    http_status: int
-    body: bytes
-
 
 class CallRefused(Exception):
     """A body that is no call; `answer` says why."""
@@ -97,12 +91,10 @@ class CallRefused(Exception):
 # -- errors ------------------------------------------------------------------------------------
 
 
-def error_start(
-    code: str, message: str, *, applied: str | None = None, more: bytes = b""
-) -> bytes:
-    """The body of an error without its end: ``{"error":{...}``; `more` goes into the error."""
+def error_start(code: str, message: str, *, applied: str | None = None) -> bytes:
+    """The body of an error without its end: ``{"error":{...}``."""
     told = b"" if applied is None else b',"applied":%b' % quote(applied)
-    return b'{"error":{"code":%b,"message":%b%b%b}' % (quote(code), quote(message), told, more)
+    return b'{"error":{"code":%b,"message":%b%b}' % (quote(code), quote(message), told)
 
 
 def error_answer(refusal: Refusal, msg_id: bytes | None = None) -> Answer:
@@ -192,8 +184,8 @@ class Write:
             end = b']%b,"index":%d}' % (_reply_last(self.msg_id), result.index)
             return _batch_answer(self.operations, result.results, result.index, end)
         operation = self.operations[0]
-        answer = _outcome(operation, result.results[0], result.index, self.msg_id)
-        return Answer(answer.http_status, answer.body + b"}")
+        http_status, pieces = _outcome(operation, result.results[0], result.index, self.msg_id)
+        return assemble(http_status, [*pieces, b"}"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,16 +244,17 @@ def _get_many(reader: MapReader, keys: list[bytes], msg_id: bytes | None) -> Ans
     try:
         values, versions = reader.get_many_versioned(keys, limits.ANSWER_BYTES_MAX)
     except Refusal as refusal:
-        raise (answer_too_large() if refusal.code == "too_large" else refusal) from None
-    body = b'{"values":[%b],"found":[%b],"versions":[%b]%b}' % (
-        b",".join([b"null" if value is None else value for value in values]),
+        raise (_answer_too_large() if refusal.code == "too_large" else refusal) from None
+    end = b'],"found":[%b],"versions":[%b]%b}' % (
         b",".join([b"false" if value is None else b"true" for value in values]),
         b",".join([b"%d" % version for version in versions]),
         _reply_last(msg_id),
     )
-    if len(body) > limits.ANSWER_BYTES_MAX:
-        raise answer_too_large()
-    return Answer(200, body)
+    shown_values = [b"null" if value is None else value for value in values]
+    answer = assemble(200, [b'{"values":[', *listed(shown_values), end])
+    if answer.body_bytes > limits.ANSWER_BYTES_MAX:
+        raise _answer_too_large()
+    return answer
 
 
 def overloaded() -> Refusal:
@@ -269,7 +262,7 @@ def overloaded() -> Refusal:
     return Refusal("overloaded", CODES["overloaded"].meaning)
 
 
-def answer_too_large() -> Refusal:
+def _answer_too_large() -> Refusal:
     """What a read is refused with whose answer would pass the limit."""
     return Refusal(
         "too_large",
@@ -304,14 +297,14 @@ def _scan(reader: MapReader, page: _Page, msg_id: bytes | None) -> Answer:
         keys, values, after = reader.scan(
             page.prefix, page.after, limit, page.values, limits.ANSWER_BYTES_MAX // 2
         )
-        body = b'{"keys":[%b]' % b",".join([quote(key) for key in keys])
+        pieces = [b'{"keys":[%b]' % b",".join([quote(key) for key in keys])]
         if values is not None:
-            body += b',"values":[%b]' % b",".join(values)
+            pieces += [b',"values":[', *listed(values), b"]"]
         if after is not None:
-            body += b',"next":%b' % quote(after)
-        body += _reply_last(msg_id) + b"}"
-        if len(body) <= limits.ANSWER_BYTES_MAX:
-            return Answer(200, body)
+            pieces.append(b',"next":%b' % quote(after))
+        answer = assemble(200, [*pieces, _reply_last(msg_id) + b"}"])
+        if answer.body_bytes <= limits.ANSWER_BYTES_MAX:
+            return answer
         limit = max(1, len(keys) // 2)
 
 
@@ -457,24 +450,31 @@ def _fitting_keys(reader: MapReader, keys: list[bytes], room_bytes: int) -> list
     return fitting
 
 
+class _Outcome(NamedTuple):
+    """One operation's answer, in pieces and without the brace that ends it: a batch adds to it."""
+
+    http_status: int
+    pieces: list[bytes]
+
+
 def _outcome(
     operation: Operation, result: _Result, index: int, msg_id: bytes | None
-) -> Answer:
-    """One operation's answer without the brace that ends it, for a batch adds to it."""
+) -> _Outcome:
     if result.code is not None:
         return _failure(operation, result.code, result, msg_id)
     reply = _reply_first(msg_id)
     if operation.kind == OPERATION_GET:
-        body = b'{"value":%b,%b"version":%d' % (_text_of(result), reply, result.version)
-    elif operation.kind == OPERATION_SET:
-        body = b'{%b"index":%d' % (reply, index)
-    elif operation.kind == OPERATION_CAS:
-        body = b'{%b"new_value":%b,"index":%d' % (reply, operation.value or b"", index)
-    else:
-        deleted = b"true" if result.deleted else b"false"
-        key = quote(operation.key)
-        body = b'{%b"key":%b,"deleted":%b,"index":%d' % (reply, key, deleted, index)
-    return Answer(200, body)
+        end = b',%b"version":%d' % (reply, result.version)
+        return _Outcome(200, [b'{"value":', _text_of(result), end])
+    if operation.kind == OPERATION_SET:
+        return _Outcome(200, [b'{%b"index":%d' % (reply, index)])
+    if operation.kind == OPERATION_CAS:
+        start = b'{%b"new_value":' % reply
+        return _Outcome(200, [start, operation.value or b"", b',"index":%d' % index])
+    deleted = b"true" if result.deleted else b"false"
+    text = b'{%b"key":%b,"deleted":%b,"index":%d' % (
+        reply, quote(operation.key), deleted, index)
+    return _Outcome(200, [text])
 
 
 def _text_of(result: _Result) -> bytes:
@@ -484,24 +484,24 @@ def _text_of(result: _Result) -> bytes:
 
 def _failure(
     operation: Operation, code: str, result: _Result, msg_id: bytes | None
-) -> Answer:
+) -> _Outcome:
     if code == "too_large":
         return _no_room(operation, msg_id)
     row = CODES[code]
-    more = b""
-    if code == "cas_mismatch":
-        more = b',"current_value":%b,"current_version":%d' % (
-            _text_of(result), result.version)
     applied = None if operation.kind == OPERATION_GET else "no"
-    body = error_start(code, row.meaning, applied=applied, more=more)
-    return Answer(row.http_status, body + _reply_last(msg_id))
+    pieces = [error_start(code, row.meaning, applied=applied)]
+    if code == "cas_mismatch":
+        # Into the error, in front of the brace that ends it.
+        pieces = [pieces[0][:-1] + b',"current_value":', _text_of(result),
+                  b',"current_version":%d}' % result.version]
+    return _Outcome(row.http_status, [*pieces, _reply_last(msg_id)])
 
 
-def _no_room(operation: Operation, msg_id: bytes | None) -> Answer:
+def _no_room(operation: Operation, msg_id: bytes | None) -> _Outcome:
     """In place of a result whose value would take the answer past its limit."""
     applied = None if operation.kind == OPERATION_GET else "no"
     body = error_start("too_large", "The batch answers or compares too much.", applied=applied)
-    return Answer(CODES["too_large"].http_status, body + _reply_last(msg_id))
+    return _Outcome(CODES["too_large"].http_status, [body + _reply_last(msg_id)])
 
 
 def _batch_answer(
@@ -512,14 +512,29 @@ def _batch_answer(
         for operation, result in zip(operations, results, strict=True)
     ]
     start = b'{"results":['
-    parts = [b'%b,"status":%d}' % (body, status) for status, body in outcomes]
+    parts = [_with_status(outcome) for outcome in outcomes]
     frame_bytes = len(start) + len(end) + len(parts) - 1
-    if frame_bytes + sum(map(len, parts)) > limits.ANSWER_BYTES_MAX:
+    if frame_bytes + sum(map(_size_bytes, parts)) > limits.ANSWER_BYTES_MAX:
         parts = _fit(operations, parts, limits.ANSWER_BYTES_MAX - frame_bytes)
-    return Answer(200, start + b",".join(parts) + end)
+    pieces = [start, *parts[0]]
+    for part in parts[1:]:
+        pieces.append(b",")
+        pieces += part
+    return assemble(200, [*pieces, end])
 
 
-def _fit(operations: list[Operation], parts: list[bytes], room_bytes: int) -> list[bytes]:
+def _with_status(outcome: _Outcome) -> list[bytes]:
+    """A result as it stands in a batch's answer."""
+    return [*outcome.pieces, b',"status":%d}' % outcome.http_status]
+
+
+def _size_bytes(pieces: list[bytes]) -> int:
+    return sum(map(len, pieces))
+
+
+def _fit(
+    operations: list[Operation], parts: list[list[bytes]], room_bytes: int
+) -> list[list[bytes]]:
     """The results with as many values as there is room for, first come first served.
 
     Needed only where a batch repeats much of its request: its values had their room measured
@@ -528,14 +543,14 @@ def _fit(operations: list[Operation], parts: list[bytes], room_bytes: int) -> li
     """
     refused = []
     for operation, part in zip(operations, parts, strict=True):
-        status, body = _no_room(operation, None)
-        short = b'%b,"status":%d}' % (body, status)
-        holds_value = part.startswith((b'{"value":', b'{"error":'))
-        refused.append(short if holds_value and len(short) < len(part) else part)
-    room_bytes -= sum(map(len, refused))
+        short = _with_status(_no_room(operation, None))
+        holds_value = part[0].startswith((b'{"value":', b'{"error":'))
+        is_shorter = _size_bytes(short) < _size_bytes(part)
+        refused.append(short if holds_value and is_shorter else part)
+    room_bytes -= sum(map(_size_bytes, refused))
     fitting = []
     for part, short in zip(parts, refused, strict=True):
-        extra_bytes = len(part) - len(short)
+        extra_bytes = _size_bytes(part) - _size_bytes(short)
         if extra_bytes <= room_bytes:
             room_bytes -= extra_bytes
             fitting.append(part)

@@ -25,7 +25,8 @@ Invariants:
   C5  After an answer that closes, nothing more is taken; what still arrives is dropped for a
       moment, so that the client can read the answer before the connection is gone.
   C6  While the socket takes no more, no answer is handed to it; what stands in line is charged.
-  C7  A connection that is not busy is known as idle to its door, which may end it at any time.
+  C7  No large answer is begun in a turn of the loop that others' have spent (`http_turns`).
+  C8  A connection that is not busy is known as idle to its door, which may end it at any time.
 """
 
 from __future__ import annotations
@@ -41,10 +42,11 @@ from seafoam._core import limits
 from seafoam._core.http import CONTINUE
 from seafoam._core.read_path import STOP_CAREFUL, STOP_NEED_MORE, STOP_OTHER
 from seafoam._core.store import CommandResult
-from seafoam.api import Answer
+from seafoam.api_answer import Answer
 from seafoam.errors import CODES, Refusal
 from seafoam.http_careful import CarefulParser, ContinueWanted, Event, Request, target_of
 from seafoam.http_service import Page, Plan, Service
+from seafoam.http_turns import LARGE_BYTES, Turns
 
 __all__ = ["Connection", "Door"]
 
@@ -58,14 +60,13 @@ LINGER_BYTES_MAX = 64 * 1024 * 1024
 #: A connection gives the loop back after this long, between two requests: other connections,
 #: heartbeats and the disk's reports wait no longer for what a client sends at once.
 SLICE_SECONDS = 0.002
-#: Answers from here on are handed to the socket one by one; smaller ones are joined.
-LARGE_BYTES = 65_536
 
 
 class Door(Protocol):
     """What a connection asks of its server."""
 
     service: Service
+    turns: Turns
     loop: asyncio.AbstractEventLoop
     request_timeout_seconds: float
     is_draining: bool
@@ -87,11 +88,19 @@ class Door(Protocol):
 class _Exchange:
     """A request that was taken, until its response is sent."""
 
-    __slots__ = ("closes", "response")
+    __slots__ = ("closes", "response", "response_bytes")
 
-    def __init__(self, response: bytes | None = None, *, closes: bool = False) -> None:
-        self.response = response
+    def __init__(self, response: list[bytes] | None = None, *, closes: bool = False) -> None:
         self.closes = closes
+        self.response: list[bytes] | None = None
+        self.response_bytes = 0
+        if response is not None:
+            self.fill(response)
+
+    def fill(self, response: list[bytes]) -> None:
+        """The response is there."""
+        self.response = response
+        self.response_bytes = sum(map(len, response))
 
 
 class _Manner(NamedTuple):
@@ -188,10 +197,10 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         try:
-            if not (self._is_busy or self._service.is_shut):
+            if not (self._is_busy or self._service.is_shut or self._door.turns.is_spent):
                 answers = self._serve(data)
                 if answers:
-                    self._transport.write(answers)
+                    self._send_plain(answers)
                 used_bytes = self._path.used_bytes
                 if used_bytes == len(data):
                     self._door.still_idle(self)
@@ -243,6 +252,10 @@ class Connection(asyncio.Protocol):
     def drain(self) -> None:
         """Take what has begun to arrive, answer it, and end."""
         self._is_busy = True
+        self._go_on()
+
+    def take_turn(self) -> None:
+        """Its turn to answer has come."""
         self._go_on()
 
     def end_idle(self) -> bool:
@@ -313,6 +326,10 @@ class Connection(asyncio.Protocol):
         wants_input = self._is_sliced = False
         slice_end_seconds = monotonic() + SLICE_SECONDS
         while not (wants_input or self._is_unsent or self._is_closing or self._asked):
+            if self._door.turns.is_spent:
+                self._is_sliced = True
+                self._door.turns.wait(self)
+                break
             if self._waiting is not None:
                 if self._line:
                     break
@@ -354,7 +371,7 @@ class Connection(asyncio.Protocol):
         else:
             answers = self._serve(tail)
             if answers:
-                self._transport.write(answers)
+                self._send_plain(answers)
                 self._taken_count += 1
             del tail[:path.used_bytes]
         self._need_bytes = 1
@@ -409,7 +426,7 @@ class Connection(asyncio.Protocol):
             plan = self._service.plan(event.method, event.target, event.body, event.cluster)
             self._carry_out(plan, manner, len(event.body))
         elif isinstance(event, ContinueWanted):
-            self._stand_in_line(_Exchange(CONTINUE))
+            self._stand_in_line(_Exchange([CONTINUE]))
         else:
             answer = api.refuse_unread(Refusal(event.code, event.message), event.target)
             self._carry_out(answer, _Manner(event.close, event.head_only), 0)
@@ -476,8 +493,8 @@ class Connection(asyncio.Protocol):
             answer = api.error_answer(outcome, asked.write.msg_id)
         else:
             answer = asked.write.answer(outcome)
-        asked.exchange.response = self._respond(answer, asked.manner)
-        self._count_line(len(asked.exchange.response))
+        asked.exchange.fill(self._respond(answer, asked.manner))
+        self._count_line(asked.exchange.response_bytes)
         self._on_change()
 
     def _give_up_asking(self, asked: _Asked) -> None:
@@ -494,7 +511,7 @@ class Connection(asyncio.Protocol):
             self._service.budget.charge(-self._asked.body_bytes)
             self._asked = None
 
-    def _respond(self, answer: Answer, manner: _Manner) -> bytes:
+    def _respond(self, answer: Answer, manner: _Manner) -> list[bytes]:
         return self._service.respond(
             answer, close=manner.closes, head_only=manner.head_only, target=manner.target,
             keeps_1_0=manner.keeps_1_0,
@@ -504,8 +521,7 @@ class Connection(asyncio.Protocol):
 
     def _stand_in_line(self, exchange: _Exchange) -> None:
         self._line.append(exchange)
-        if exchange.response is not None:
-            self._count_line(len(exchange.response))
+        self._count_line(exchange.response_bytes)
         if exchange.closes:
             self._is_closing = True
             self._drop_input()
@@ -525,21 +541,32 @@ class Connection(asyncio.Protocol):
         line = self._line
         joined: list[bytes] = []
         while line and not self._is_unsent and (response := line[0].response) is not None:
-            line.popleft()
-            self._count_line(-len(response))
-            if len(response) < LARGE_BYTES:
-                joined.append(response)
+            response_bytes = line.popleft().response_bytes
+            self._count_line(-response_bytes)
+            if response_bytes < LARGE_BYTES:
+                joined += response
                 continue
-            self._write(joined)
-            self._write([response])
+            if joined:
+                self._write([b"".join(joined)])
+            self._write(response)
+            self._door.turns.spend(response_bytes)
             joined = []
-        self._write(joined)
+        if joined:
+            self._write([b"".join(joined)])
 
-    def _write(self, responses: list[bytes]) -> None:
-        if responses:
-            self._transport.write(responses[0] if len(responses) == 1 else b"".join(responses))
-            if self._is_unsent:
-                self._count_unsent(self._transport.get_write_buffer_size())
+    def _write(self, pieces: list[bytes]) -> None:
+        if len(pieces) == 1:
+            self._transport.write(pieces[0])
+        else:
+            self._transport.writelines(pieces)
+        if self._is_unsent:
+            self._count_unsent(self._transport.get_write_buffer_size())
+
+    def _send_plain(self, answers: bytes) -> None:
+        """What the read path has answered; the line is empty."""
+        self._transport.write(answers)
+        if len(answers) >= LARGE_BYTES:
+            self._door.turns.spend(len(answers))
 
     # -- where it stands -------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from seafoam._core.http import Hosts
 from seafoam.http_budget import Budget
 from seafoam.http_connection import Connection
 from seafoam.http_service import NodeDoor, Service
+from seafoam.http_turns import Turns
 from seafoam.openapi import document
 from seafoam.version import VERSION
 
@@ -66,6 +67,7 @@ class HttpServer:
         self.on_fatal = on_fatal
         self.request_timeout_seconds = request_timeout_ms / 1000
         self.is_draining = False
+        self.turns = Turns(self._call_soon)
         #: Connections whose sockets take no more at the moment.
         self.unsent: set[Connection] = set()
         self._send_timeout_seconds = send_timeout_ms / 1000
@@ -87,6 +89,9 @@ class HttpServer:
         self._listener: asyncio.Server | None = None
         self._clock_timer: asyncio.TimerHandle | None = None
         self._all_closed: asyncio.Event | None = None
+
+    def _call_soon(self, callback: Callable[[], None]) -> None:
+        self.loop.call_soon(callback)
 
     def _service_of(self, node: NodeDoor) -> Service:
         return Service(node, self._hosts, self._budget, self._status_of, document())

@@ -18,7 +18,7 @@ from seafoam._core.http import Hosts, Responder
 from seafoam._core.map import MapReader
 from seafoam._core.read_path import ReadPath
 from seafoam._core.store import CommandResult
-from seafoam.api import Answer
+from seafoam.api_answer import Answer
 from seafoam.errors import CODES, Refusal
 from seafoam.http_budget import Budget
 
@@ -89,8 +89,6 @@ class Service:
         self.responder = Responder()
         self.responder.set_cluster(node.cluster_id)
         errors = {code: api.error_start(code, CODES[code].meaning) for code in READ_PATH_CODES}
-        too_large = api.answer_too_large()
-        errors["too_large"] = api.error_start(too_large.code, too_large.message)
         self.read_path = ReadPath(node.reader, hosts, self.responder, errors)
         self._status_parts = status_parts
         self._openapi = Answer(200, openapi)
@@ -179,8 +177,9 @@ class Service:
         head_only: bool = False,
         keeps_1_0: bool = False,
         target: str = "",
-    ) -> bytes:
-        """The response that carries an answer, with the index it may show.
+    ) -> list[bytes]:
+        """The response that carries an answer, with the index it may show; in pieces, the first
+        of which is the whole where the answer is not large.
 
         `keeps_1_0` tells an HTTP/1.0 client that its connection stays, as it asked.
         """
@@ -191,10 +190,12 @@ class Service:
             extra = self.allow(target)
         if keeps_1_0 and not close:
             extra += KEEP_ALIVE
-        return self.responder.response(
+        start = self.responder.response(
             answer.http_status, answer.body, self.node.reader.applying_index,
             close=close, head_only=head_only, extra=extra,
+            more_bytes=answer.body_bytes - len(answer.body),
         )
+        return [start] if head_only else [start, *answer.rest]
 
 
 def _no_route(target: str) -> str:

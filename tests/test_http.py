@@ -471,6 +471,8 @@ def test_the_length_is_the_bodys_also_without_it(length: int) -> None:
     answer = Responder().response(200, body, 1)
     assert b"\r\nContent-Length: %d\r\n" % length in answer
     assert Responder().response(200, body, 1, head_only=True) + body == answer
+    begun = Responder().response(200, body[:7], 1, more_bytes=len(body[7:]))
+    assert begun + body[7:] == answer
 
 
 def test_what_no_answer_may_carry_is_refused() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from seafoam import api
 from seafoam._core.http import Hosts
-from seafoam.api import Answer
+from seafoam.api_answer import Answer
 from seafoam.errors import Refusal
 from seafoam.http_budget import Budget
 from seafoam.http_service import Page, Service
@@ -120,20 +120,29 @@ def test_the_servers_part_stands_in_status(service):
 
 
 def test_503_asks_to_try_again_later_and_405_names_the_methods(service):
-    busy = service.respond(api.error_answer(Refusal("no_leader", "none")))
+    [busy] = service.respond(api.error_answer(Refusal("no_leader", "none")))
     assert b"\r\nRetry-After: 1\r\n" in busy
-    wrong = service.respond(service.plan("GET", "/set", b"", None), target="/set")
+    [wrong] = service.respond(service.plan("GET", "/set", b"", None), target="/set")
     assert b"\r\nAllow: POST\r\n" in wrong
-    wrong = service.respond(service.plan("POST", "/status", b"{}", None), target="/status")
+    [wrong] = service.respond(service.plan("POST", "/status", b"{}", None), target="/status")
     assert b"\r\nAllow: GET, HEAD\r\n" in wrong
     assert b"Retry-After" not in wrong
 
 
 def test_a_response_to_head_has_the_length_and_not_the_body(service):
     answer = Answer(200, b'{"a":1}')
-    head = service.respond(answer, head_only=True)
+    [head] = service.respond(answer, head_only=True)
     assert head.endswith(b"\r\n\r\n") and b"\r\nContent-Length: 7\r\n" in head
-    assert service.respond(answer).startswith(head[:head.index(b"Content-Length")])
+    assert service.respond(answer) == [head + answer.body]
+
+
+def test_a_large_response_stays_in_pieces_and_has_the_length_of_all(service):
+    answer = Answer(200, b"[1,", (b"2" * 100_000, b"]"))
+    start, *rest = service.respond(answer)
+    assert tuple(rest) == answer.rest
+    assert start.endswith(b"\r\n\r\n[1,") and b"\r\nContent-Length: 100004\r\n" in start
+    [head] = service.respond(answer, head_only=True)
+    assert head + b"[1," == start
 
 
 def test_a_long_path_is_not_repeated_whole(service):

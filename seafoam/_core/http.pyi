@@ -24,6 +24,7 @@ class Responder:
         close: bool = False,
         head_only: bool = False,
         extra: bytes = b"",
+        more_bytes: int = 0,
     ) -> bytes: ...
 
 def parse_head(

@@ -557,11 +557,11 @@ cdef class Responder:
         self.rebuild()
 
     def response(self, int status, bytes body not None, uint64_t index, *, bint close=False,
-                 bint head_only=False, bytes extra not None=b""):
-        """One whole answer.
+                 bint head_only=False, bytes extra not None=b"", size_t more_bytes=0):
+        """One answer: its head and `body`, behind which come `more_bytes` that the caller sends.
 
         `index` is its Seafoam-Index. `close` announces that the connection ends with it.
-        `head_only` answers a HEAD: the length of `body`, and no body. `extra` is whole header
+        `head_only` answers a HEAD: the length of the body, and no body. `extra` is whole header
         lines, each with its CR LF. Raises ValueError for a status outside the error table.
         """
         cdef seafoam_buffer out
@@ -572,7 +572,8 @@ cdef class Responder:
             raise ValueError(f"extra headers are lines that end in CR LF: {extra!r}")
         memset(&out, 0, sizeof(out))
         try:
-            result = http_put_head(&out, &self.constants, status, <size_t>len(body), index)
+            result = http_put_head(&out, &self.constants, status,
+                                   <size_t>len(body) + more_bytes, index)
             if result == STATUS_NO_MEMORY:
                 raise MemoryError("no memory for the head of an answer")
             if result != STATUS_OK:

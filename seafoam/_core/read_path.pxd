@@ -6,9 +6,9 @@
 # seafoam/api.py would answer to the same request is, byte for byte, what is answered here. That is
 # why everything unusual stops the pass: a rule missing here costs speed, nothing else.
 #
-# Answered here: one `key`, or `keys`, with an optional `msg_id` and no other field, each once and
-# with no escape in its name; and only while nothing earlier of the connection is unanswered, which
-# the caller sees to.
+# Answered here: one `key`, or `keys` whose values are not large together, with an optional
+# `msg_id` and no other field, each once and with no escape in its name; and only while nothing
+# earlier of the connection is unanswered, which the caller sees to.
 #
 # Invariants:
 #   P1  A pass answers a whole number of requests: `used_bytes` ends where the first request begins
@@ -30,6 +30,11 @@ cpdef enum:
     STOP_OTHER = 2       # a whole, plainly valid request to another route, or a /get for api.py
     STOP_CAREFUL = 3     # not plainly valid, or not yet known to be
     STOP_FULL = 4        # enough answers for one pass; call again
+
+# The values that one answer to many keys shows here. Where they are more, api.py answers: it hands
+# them on in pieces, copied less often.
+cpdef enum:
+    MANY_BYTES_MAX = 524288
 
 # What a plain /get asks, as spans of the compacted body.
 cdef struct GetBody:
@@ -62,7 +67,6 @@ cdef class ReadPath:
     cdef dict _errors                        # owns what the ErrorStarts point into
     cdef ErrorStart _key_not_found
     cdef ErrorStart _overloaded
-    cdef ErrorStart _too_large
     cdef RequestHead _head
     cdef seafoam_buffer _body                # one body, compacted
     cdef seafoam_buffer _values              # the values one answer shows

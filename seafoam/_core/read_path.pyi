@@ -6,6 +6,7 @@ STOP_NEED_MORE: int
 STOP_OTHER: int
 STOP_CAREFUL: int
 STOP_FULL: int
+MANY_BYTES_MAX: int
 
 class ReadPath:
     stop: int

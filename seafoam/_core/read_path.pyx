@@ -15,7 +15,7 @@ from seafoam._core.json cimport (
     json_next_element, json_object_fields, json_uint64, json_unescape,
 )
 from seafoam._core.limits cimport (
-    ANSWER_BYTES_MAX, JSON_DEPTH_MAX, KEY_BYTES_MAX, KEY_BYTES_MIN, KEYS_PER_READ_MAX,
+    JSON_DEPTH_MAX, KEY_BYTES_MAX, KEY_BYTES_MIN, KEYS_PER_READ_MAX,
 )
 from seafoam._core.map cimport MapReader, ReadItem
 from seafoam._core.status cimport (
@@ -109,7 +109,7 @@ cdef class ReadPath:
     """Answers plain reads for the connections of one thread.
 
     `errors` has, by code, the JSON text of the errors that are answered here, each without the
-    brace that ends it: ``key_not_found``, ``overloaded``, ``too_large``.
+    brace that ends it: ``key_not_found``, ``overloaded``.
     """
 
     def __cinit__(self, MapReader reader not None, Hosts hosts not None,
@@ -120,7 +120,6 @@ cdef class ReadPath:
         self._errors = dict(errors)
         self._key_not_found = error_start(self._errors, "key_not_found")
         self._overloaded = error_start(self._errors, "overloaded")
-        self._too_large = error_start(self._errors, "too_large")
 
     def __dealloc__(self):
         buffer_free(&self._body)
@@ -289,13 +288,13 @@ cdef class ReadPath:
             return status
         self._values.used_bytes = 0
         status = self._reader.get_many_into(<ReadItem*>self._items.data, count, &self._values,
-                                            ANSWER_BYTES_MAX)
+                                            MANY_BYTES_MAX)
+        if status == STATUS_TOO_LARGE:
+            return NOT_PLAIN
         if status == STATUS_CONTENDED:
             return self._answer_error(429, &self._overloaded, get)
         if status == STATUS_OK:
             status = self._render_many(count, get)
-        if status == STATUS_TOO_LARGE:
-            return self._answer_error(413, &self._too_large, get)
         return self._send(200) if status == STATUS_OK else status
 
     cdef int _find_keys(self, JsonSpan keys, size_t* count) noexcept nogil:
@@ -324,7 +323,7 @@ cdef class ReadPath:
             count[0] += 1
 
     cdef int _render_many(self, size_t count, GetBody* get) noexcept nogil:
-        """The body of an answer about `_items`; STATUS_TOO_LARGE past the limit."""
+        """The body of an answer about `_items`."""
         cdef const ReadItem* items = <const ReadItem*>self._items.data
         cdef seafoam_buffer* out = &self._content
         cdef size_t index
@@ -352,9 +351,7 @@ cdef class ReadPath:
             failed |= put(out, b',', 1)
             failed |= self._put_reply(get)
         failed |= put(out, b'}', 1)
-        if failed:
-            return STATUS_NO_MEMORY
-        return STATUS_TOO_LARGE if out.used_bytes > ANSWER_BYTES_MAX else STATUS_OK
+        return STATUS_NO_MEMORY if failed else STATUS_OK
 
     # -- answers ---------------------------------------------------------------------------------
 

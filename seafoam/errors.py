@@ -119,12 +119,15 @@ class ViewRefused(SeafoamError):
 class PeerRefused(SeafoamError):
     """What another node sent, or who it is, is refused; says what it did, after its name.
 
-    `code` is one of the REFUSED_ numbers of `seafoam._core.wire_peer`.
+    `code` is one of the REFUSED_ numbers of `seafoam._core.wire_peer`. `running_ms` is for how
+    long, at least, the one has been running of which the other is a copy; 0 where there is none
+    or that is not known.
     """
 
-    def __init__(self, code: int, sentence: str) -> None:
+    def __init__(self, code: int, sentence: str, *, running_ms: int = 0) -> None:
         super().__init__(sentence)
         self.code = code
+        self.running_ms = running_ms
 
 
 class DiskFailed(SeafoamError):

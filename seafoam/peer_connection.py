@@ -240,7 +240,8 @@ class PeerConnection(asyncio.Protocol):
         self._flush()
         self._end(str(refused), refused)
         if self._transport is not None:
-            self._transport.write(self._writer.refusal(refused.code, str(refused)))
+            self._transport.write(
+                self._writer.refusal(refused.code, str(refused), refused.running_ms))
             # With unread bytes in the socket, closing it would take the sentence back.
             self._transport.write_eof()
             self._transport.resume_reading()
@@ -339,11 +340,14 @@ class PeerConnection(asyncio.Protocol):
         elif frame.type == FRAME_PROBE:
             self._put(self._writer.probe_answer)
         elif frame.type == FRAME_PROBE_ANSWER:
-            self._settle_probes(True)
+            # One for each that was asked, in order: what was answered before this one was asked
+            # does not say that anybody is there still.
+            self._settle_probes(True, 1)
         elif frame.type == FRAME_REFUSAL:
             refusal = cast(PeerRefused, body)
             sentence = f"refuses this node, which {refusal}"
-            self._end(sentence, PeerRefused(refusal.code, sentence))
+            self._end(sentence, PeerRefused(
+                refusal.code, sentence, running_ms=refusal.running_ms))
             self._close()
 
     def _take_hello(self, hello: Hello) -> None:
@@ -410,8 +414,10 @@ class PeerConnection(asyncio.Protocol):
             raise PeerRefused(REFUSED_BYTES, f"answers call {call_id}, which nobody waits for")
         on_answer(payload)
 
-    def _settle_probes(self, is_there: bool) -> None:
-        probes, self._probes = self._probes, []
+    def _settle_probes(self, is_there: bool, count: int | None = None) -> None:
+        """The oldest that wait, or all of them."""
+        probes = self._probes[:count]
+        del self._probes[:count]
         for probe in probes:
             if not probe.done():
                 probe.set_result(is_there)

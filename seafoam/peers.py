@@ -11,7 +11,10 @@ dialled. The rules, for both directions:
   N1  Two that belong to two clusters do not speak; one in no cluster speaks with anyone, but says
       and hears nothing of Raft.
   N2  Of two that have one node id and different start ids, the one that came first stays while it
-      answers: when another comes, it is asked. The other is a copy of its data.
+      answers: when another comes, it is asked. The other is a copy of its data. A refusal says
+      for how long, at least, the first has been running; who dialled and hears that it has been
+      running for less is told that it is the copy. So of two that refuse each other that is the
+      later one, and never both.
   N3  An answer from oneself (both ids are one's own) marks an alias. So does an answer from a node
       that is reached under another address.
   N4  A message's `from_id` is who said hello, its `to_id` is this node.
@@ -94,6 +97,12 @@ class Handler(Protocol):
         `address` is the kept one, or, where it called this node, the one it says is its own.
         """
 
+    def on_copy(self, address: str, sentence: str) -> None:
+        """A kept address has refused this node as a copy of one that has been running for longer.
+
+        Said behind `on_refused`.
+        """
+
 
 class Peers:
     """The other nodes, through `handler`; implements `seafoam.ports.Network`.
@@ -115,6 +124,7 @@ class Peers:
         self.luck = luck
         self._handler = handler
         self._loop = loop
+        self._began_seconds = loop.time()
         self._server: asyncio.Server | None = None
         self._is_stopping = False
         # Outgoing: by address, who is reached by node id, and whose connection is whose.
@@ -122,9 +132,10 @@ class Peers:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._reached: dict[int, Contact] = {}
         self._contact_of: dict[PeerConnection, Contact] = {}
-        # Both directions: all that are open, oldest first, and those of each node admitted.
+        # Both directions: all that are open, oldest first, and those of each node admitted, with
+        # the moment of that.
         self._connections: dict[PeerConnection, None] = {}
-        self._roster: dict[int, dict[PeerConnection, None]] = {}
+        self._roster: dict[int, dict[PeerConnection, float]] = {}
         self._welcomes: set[asyncio.Task[None]] = set()
         self._all_ended = asyncio.Event()
         self._said: dict[str, str] = {}
@@ -246,15 +257,25 @@ class Peers:
         """Refuse by what it says alone (N1, N2)."""
         if hello is None or self._is_self(hello):
             return
-        if hello.node_id == self.identity.node_id:
-            raise PeerRefused(
-                REFUSED_COPY, f"runs on a copy of the data of node {hello.node_id:016x}, which is "
-                              f"running as {self.identity.peer_address}")
         ours = self.identity.cluster_id
         if hello.cluster_id not in (0, ours) and ours != 0:
             raise PeerRefused(
                 REFUSED_CLUSTER, f"belongs to cluster {hello.cluster_id:016x}, and not to cluster "
                                  f"{ours:016x} as {self.identity.peer_address} does")
+        if hello.node_id == self.identity.node_id:
+            raise self._copy(hello, self.identity.peer_address, ours, self._began_seconds)
+
+    def _copy(
+        self, hello: Hello, place: str, cluster_id: int, since_seconds: float
+    ) -> PeerRefused:
+        """The refusal of a copy of a node that runs at `place`, at least since then.
+
+        One that is in no cluster yet has nothing to keep: no other ends for it.
+        """
+        running_ms = int((self._loop.time() - since_seconds) * 1000) if cluster_id else 0
+        return PeerRefused(
+            REFUSED_COPY, f"runs on a copy of the data of node {hello.node_id:016x}, which is "
+                          f"running as {place}", running_ms=running_ms)
 
     async def admit(self, connection: PeerConnection) -> None:
         """Take a connection whose other side has said hello, or raise PeerRefused."""
@@ -267,7 +288,7 @@ class Peers:
             self._check(hello)
         if connection.end:
             raise ConnectionEnded(connection.end)
-        self._roster.setdefault(hello.node_id, {})[connection] = None
+        self._roster.setdefault(hello.node_id, {})[connection] = self._loop.time()
         if connection.has_dialled:
             self._tell(connection)
 
@@ -287,15 +308,19 @@ class Peers:
                 waiting, timeout=left_seconds, return_when=asyncio.FIRST_COMPLETED
             )
             if any(probe.result() for probe in done):
-                first = rivals[0].hello
-                place = first.peer_address if first is not None else "another"
-                raise PeerRefused(
-                    REFUSED_COPY, f"runs on a copy of the data of node {hello.node_id:016x}, "
-                                  f"which is running as {place}")
+                raise self._copy_of_rival(hello, rivals)
             if not done:
                 break
         for rival in rivals:
             rival.abort("does not answer, and was started anew")
+
+    def _copy_of_rival(self, hello: Hello, rivals: list[PeerConnection]) -> PeerRefused:
+        # Of the one that answers it is known only since when it is connected.
+        first = rivals[0].hello
+        since_seconds = self._roster.get(hello.node_id, {}).get(rivals[0], self._loop.time())
+        if first is None:
+            return self._copy(hello, "another", 0, since_seconds)
+        return self._copy(hello, first.peer_address, first.cluster_id, since_seconds)
 
     # -- outgoing --------------------------------------------------------------------------------
 
@@ -331,6 +356,11 @@ class Peers:
             self._handler.on_lost(contact.address)
         if refused is not None:
             self._handler.on_refused(contact.address, refused.code, sentence)
+            # One's own age is taken after the other's was said, so it is never too small; nor is
+            # it ever below what this node itself says of others in a refusal.
+            own_ms = (self._loop.time() - self._began_seconds) * 1000
+            if refused.code == REFUSED_COPY and own_ms < refused.running_ms:
+                self._handler.on_copy(contact.address, sentence)
         elif not was_reached:
             self._handler.on_unreachable(contact.address, sentence)
 

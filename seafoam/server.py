@@ -230,6 +230,17 @@ class _Process:
                 "%s: two clusters are never made one; to give this node to the other, move %s "
                 "away and start it again", sentence, self._settings.data_path)
 
+    def on_copy(self, address: str, sentence: str) -> None:
+        """This node runs beside the one whose data it has: two would go different ways.
+
+        Only whom an operator or the log names is believed.
+        """
+        node = self._node
+        if node is not None and address in (*self._settings.peers, *node.peer_addresses()):
+            _end(StartError(
+                f"{sentence}, and for longer than this one; to start this one as a new node, "
+                f"empty {self._settings.data_path}"))
+
     def on_message(self, from_id: int, message: Message) -> None:
         """A message of Raft, from the node it says it is from."""
         if self._node is not None:

@@ -139,6 +139,9 @@ class Station:
     def on_refused(self, address: str, code: int, sentence: str) -> None:
         self._tell("refused", address, code, sentence)
 
+    def on_copy(self, address: str, sentence: str) -> None:
+        self._tell("copy", address, sentence)
+
     # What a test waits for.
 
     async def until(self, condition: Callable[[], Any]) -> Any:

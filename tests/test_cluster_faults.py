@@ -16,7 +16,7 @@ import threading
 import pytest
 
 from cluster_support import Cluster, ClusterNode, free_port, talk, wait_until
-from processes import seafoam, server_refuses
+from processes import STOP_SECONDS_MAX, seafoam, server_refuses
 from seafoam._core.limits import PEER_FRAME_BYTES_MAX
 from seafoam._core.message import MESSAGE_PRE_VOTE, MESSAGE_VOTE, Message
 from seafoam._core.wire_peer import (
@@ -263,17 +263,82 @@ def test_a_copied_directory_is_refused_by_the_others_and_by_its_own_node(cluster
     copy = ClusterNode(tmp_path, *peers)
     shutil.copytree(original.data_dir, copy.data_dir)
     with running(copy):
-        for node in cluster.nodes:
-            line = node.wait_until_it_says(f"WARNING peer {copy.peer} runs on a copy")
-            assert f"a copy of the data of node {original.status['node_id']}" in line
-        copy.wait_until_it_says("copy")
+        line = copy.wait_until_it_says("CRITICAL")
+        assert_says_that_it_is_a_copy(line, original.status["node_id"], original, copy)
+        assert copy.process.wait(STOP_SECONDS_MAX) != 0
+        assert not any("serves http" in line for line in copy.said), "not for a moment"
+        said = "".join(line for node in cluster.nodes for line in node.said)
+        assert f"WARNING peer {copy.peer} runs on a copy" in said
         for node in cluster.nodes:
             node.set("copied", node.peer)
         assert cluster.leader().status["term"] == term
-        assert copy.ask("/readyz")[0] == 503
-        assert copy.call("/get", {"key": "copied"})[1]["error"]["code"] == "starting"
     cluster.wait_until_members(3)
     cluster.wait_until_equal()
+
+
+def assert_says_that_it_is_a_copy(line, node_id, original, copy):
+    """What is wrong, where the first one answers, and what to do."""
+    assert f"runs on a copy of the data of node {node_id}" in line
+    assert f"which is running as {original.peer}" in line
+    assert f"empty {copy.data_dir}" in line
+
+
+@pytest.mark.parametrize("first_dials", [False, True], ids=["called", "dialling"])
+def test_a_copy_of_a_lone_node_ends_and_the_first_goes_on(tmp_path, first_dials):
+    """Else two stores of one cluster id would go different ways."""
+    ports = free_port(), free_port()
+    original = ClusterNode(tmp_path)
+    with running(original):
+        original.wait_until_ready()
+        original.set("k", 1)
+        if first_dials:
+            original.kill()
+            original.peers = (f"127.0.0.1:{ports[1]}",)
+            original.start()
+        node_id = original.status["node_id"]
+        copy = ClusterNode(tmp_path, original.peer, ports=ports)
+        shutil.copytree(original.data_dir, copy.data_dir)
+        for _ in range(3):
+            with running(copy):
+                line = copy.wait_until_it_says("CRITICAL")
+                assert_says_that_it_is_a_copy(line, node_id, original, copy)
+                assert copy.process.wait(STOP_SECONDS_MAX) != 0
+                assert "Traceback" not in "".join(copy.said)
+        original.set("k", 2)
+        assert original.get("k") == 2
+        assert "CRITICAL" not in "".join(original.said)
+        copy.wipe()
+        with running(copy):
+            copy.wait_until_ready()
+            assert copy.get("k") == 2, "emptied, it joins"
+            assert len(original.members()) == 2
+
+
+def test_of_two_copies_that_start_at_once_and_name_each_other_one_stays(tmp_path):
+    one = ClusterNode(tmp_path)
+    with running(one):
+        one.wait_until_ready()
+        one.set("k", 1)
+    other = ClusterNode(tmp_path, one.peer)
+    shutil.copytree(one.data_dir, other.data_dir)
+    one.peers = (other.peer,)
+    for _ in range(3):
+        with running(one, other):
+            wait_until(lambda: not (one.is_running and other.is_running),
+                       lambda: "".join(one.said + other.said))
+            stays = one if one.is_running else other
+            stays.wait_until_ready()
+            assert stays.get("k") == 1
+            ends = other if stays is one else one
+            assert "CRITICAL" in "".join(ends.said) and "CRITICAL" not in "".join(stays.said)
+
+
+def test_a_node_that_is_started_again_at_once_is_no_copy_of_itself(cluster):
+    node = cluster.followers()[0]
+    for _ in range(5):
+        node.kill()
+        node.start()
+    assert "copy" not in "".join(node.said)
 
 
 def test_a_second_process_on_one_directory_is_refused(cluster):

@@ -157,13 +157,14 @@ def test_every_frame_comes_back():
     assert only(reader, writer.probe_answer()).type == FRAME_PROBE_ANSWER
     again = Hello(CONNECTION_RAFT, 0xA1, 0x51, cluster_id=0, nonce=1, peer_address="b:2")
     assert only(reader, writer.hello(again)).body == again  # and no second preamble
-    refusal = only(reader, writer.refusal(REFUSED_COPY, "it is a copy"))
+    refusal = only(reader, writer.refusal(REFUSED_COPY, "it is a copy", 2**64 - 1))
     assert (refusal.type, refusal.body.code) == (FRAME_REFUSAL, REFUSED_COPY)
-    assert str(refusal.body) == "it is a copy"
+    assert (str(refusal.body), refusal.body.running_ms) == ("it is a copy", 2**64 - 1)
 
 
 def test_a_refusal_may_come_instead_of_a_hello():
-    assert str(only(FrameReader(), FrameWriter().refusal(REFUSED_COPY, "no")).body) == "no"
+    refusal = only(FrameReader(), FrameWriter().refusal(REFUSED_COPY, "no"))
+    assert (str(refusal.body), refusal.body.running_ms) == ("no", 0)
 
 
 def test_a_long_refusal_is_cut_between_characters():
@@ -321,10 +322,11 @@ def test_another_version_is_named_and_a_flipped_bit_in_it_is_not():
     (raw(FRAME_CALL, b"\2" + bytes(7)) + raw(FRAME_CALL, b"\2" + bytes(7), sequence=2),
      "sent call 2 behind call 2"),
     (raw(FRAME_REFUSAL, b""), "refusal that is too short"),
-    (raw(FRAME_REFUSAL, b"\1\1\0xy"), "refusal that goes on behind its end"),
-    (raw(FRAME_REFUSAL, b"\1\3\0xy"), "text whose length does not fit"),
-    (raw(FRAME_REFUSAL, b"\1\1\0\n"), "text that cannot be printed"),
-    (raw(FRAME_REFUSAL, b"\1\1\0\xff"), "text that is no UTF-8"),
+    (raw(FRAME_REFUSAL, bytes(8)), "refusal that is too short"),
+    (raw(FRAME_REFUSAL, bytes(9) + b"\1\0xy"), "refusal that goes on behind its end"),
+    (raw(FRAME_REFUSAL, bytes(9) + b"\3\0xy"), "text whose length does not fit"),
+    (raw(FRAME_REFUSAL, bytes(9) + b"\1\0\n"), "text that cannot be printed"),
+    (raw(FRAME_REFUSAL, bytes(9) + b"\1\0\xff"), "text that is no UTF-8"),
     (raw(FRAME_PROBE, b"")[:-1], "ended in the middle of a frame"),
     (raw(FRAME_PROBE, b"")[:-1] + b"\1", "frame on channel 1"),
 ])
@@ -439,7 +441,7 @@ def test_only_what_has_a_place_is_taken():
     with pytest.raises(PeerRefused, match="sent a raft frame, which has no place here"):
         reader.next()
     reader = opened()[1]
-    reader.feed(raw(FRAME_REFUSAL, b"\1\0\0"))
+    reader.feed(raw(FRAME_REFUSAL, bytes(11)))
     assert reader.next().type == FRAME_REFUSAL
     reader.feed(raw(FRAME_PROBE, b"", sequence=2))
     with pytest.raises(PeerRefused, match="no place"):
@@ -520,7 +522,7 @@ def test_any_payload_is_what_we_would_have_written_or_refused(kind, channel, pay
         return
     written = {
         FRAME_HELLO: lambda body: writer.hello(body),
-        FRAME_REFUSAL: lambda body: writer.refusal(body.code, str(body)),
+        FRAME_REFUSAL: lambda body: writer.refusal(body.code, str(body), body.running_ms),
         FRAME_RAFT: lambda body: writer.whole(body),
         FRAME_CALL: lambda body: writer.call(taken_frame.call_id, body),
         FRAME_CALL_ANSWER: lambda body: writer.call_answer(taken_frame.call_id, body),

@@ -34,7 +34,9 @@
 #
 #    type            payload
 #    1 hello         below; again later, where what it says has changed
-#    2 refusal       code u8, then a text: why the connection ends; nothing follows it
+#    2 refusal       code u8, running u64, then a text: why the connection ends; nothing follows it
+#                    running: where the refused is a copy, for how many milliseconds, at least,
+#                    the one has been running that came first; else 0
 #    3 raft          a message, below
 #    4 part          bytes of the whole message u32, offset of this part u32, then the part; each
 #                    but the last is PART_BYTES_MAX long, and they come in order

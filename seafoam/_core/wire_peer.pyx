@@ -25,6 +25,7 @@ cdef enum:
     MAGIC_BYTES = 8
     HELLO_HEAD_BYTES = 33
     TEXT_HEAD_BYTES = 2
+    REFUSAL_HEAD_BYTES = 9
     HELLO_BYTES_MAX = HELLO_HEAD_BYTES + 3 * (TEXT_HEAD_BYTES + ADDRESS_BYTES_MAX)
     CALL_HEAD_BYTES = 8
     ENTRY_BYTES_MAX = WAL_RECORD_BYTES_MAX - RECORD_HEADER_BYTES
@@ -64,7 +65,7 @@ cdef size_t _payload_bytes_max(int type) noexcept nogil:
     if type == FRAME_HELLO:
         return HELLO_BYTES_MAX
     if type == FRAME_REFUSAL:
-        return 1 + TEXT_HEAD_BYTES + REFUSAL_BYTES_MAX
+        return REFUSAL_HEAD_BYTES + TEXT_HEAD_BYTES + REFUSAL_BYTES_MAX
     if type == FRAME_RAFT or type == FRAME_PART:
         return WHOLE_BYTES_MAX
     if type == FRAME_CALL or type == FRAME_CALL_ANSWER:
@@ -199,15 +200,15 @@ cdef Hello _read_hello(const uint8_t* data, size_t data_bytes):
 
 
 cdef _read_refusal(const uint8_t* data, size_t data_bytes):
-    cdef const uint8_t* at = data + 1
+    cdef const uint8_t* at = data + REFUSAL_HEAD_BYTES
     cdef size_t left_bytes
-    if data_bytes < 1:
+    if data_bytes < REFUSAL_HEAD_BYTES:
         _refuse("sent a refusal that is too short")
-    left_bytes = data_bytes - 1
+    left_bytes = data_bytes - REFUSAL_HEAD_BYTES
     sentence = _take_text(&at, &left_bytes, REFUSAL_BYTES_MAX)
     if left_bytes != 0:
         _refuse("sent a refusal that goes on behind its end")
-    return PeerRefused(get_u8(data), sentence)
+    return PeerRefused(get_u8(data), sentence, running_ms=get_u64(data + 1))
 
 
 # -- messages ------------------------------------------------------------------------------------
@@ -600,10 +601,14 @@ cdef class FrameWriter:
             <const char*>head, HELLO_HEAD_BYTES) + _text(hello.peer_address)
             + _text(hello.http_address) + _text(hello.dialled_address))
 
-    def refusal(self, uint8_t code, str sentence not None):
+    def refusal(self, uint8_t code, str sentence not None, uint64_t running_ms=0):
         """Why the connection ends; the sentence is cut to what a refusal may have."""
         cdef bytes text = sentence.encode()[:REFUSAL_BYTES_MAX]
-        return self._pack(FRAME_REFUSAL, bytes((code,)) + _text(text.decode(errors="ignore")))
+        cdef uint8_t head[REFUSAL_HEAD_BYTES]
+        put_u8(head, code)
+        put_u64(head + 1, running_ms)
+        return self._pack(FRAME_REFUSAL, PyBytes_FromStringAndSize(
+            <const char*>head, REFUSAL_HEAD_BYTES) + _text(text.decode(errors="ignore")))
 
     def whole(self, Message message not None):
         """A message of at most WHOLE_BYTES_MAX; else ValueError."""

@@ -112,6 +112,7 @@ def speak_garbage(stream):
 
 
 def close_at_once(stream):
+    stream.recv(65536)  # with bytes unread it would be a reset one time and an end the next
     stream.close()
 
 
@@ -127,7 +128,7 @@ def stay_silent(stream):
     (echo, "sends back what it is sent"),
     (speak_http, "does not speak Seafoam's peer protocol"),
     (speak_garbage, "does not speak Seafoam's peer protocol"),
-    (close_at_once, "closed the connection|lost the connection"),
+    (close_at_once, "closed the connection"),
 ], ids=["echo", "http", "garbage", "closes"])
 def test_a_peer_that_is_no_node_is_waited_for_by_name(tmp_path, behave, sentence):
     with Impostor(behave) as impostor:

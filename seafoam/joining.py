@@ -72,7 +72,10 @@ class Joining:
         self._node: Node | None = None
         self._asked_ms: dict[str, int] = {}
         self._join_address = ""
+        # Whom it asks to be taken in, which need not be anybody that the founding asks.
+        self._door_address = ""
         self._joins_count = 0
+        self._refusal = ""
         self._is_over = False
 
     @property
@@ -139,8 +142,12 @@ class Joining:
             if now_ms - at_ms < ASKED_MS_MAX
         }
         self._asked_ms[address] = now_ms
-        self._contacts.keep_also(self._asked_ms)
+        self._keep()
         self._send_view(address)
+
+    def _keep(self) -> None:
+        door = (self._door_address,) if self._door_address else ()
+        self._contacts.keep_also((*self._asked_ms, *door))
 
     def _send_view(self, address: str) -> None:
         if self._contacts.is_self(address):
@@ -176,8 +183,9 @@ class Joining:
             return
         address = self._whom_to_ask()
         wish = encode_join(JoinCall(self._node_id, self.address))
+        self._door_address = address
         if address:
-            self._contacts.keep_also([*self._asked_ms, address])
+            self._keep()
             self._contacts.call(address, wish, self._on_join_answer)
         node = self._node
         if node is not None and not node.is_settled(self.address):
@@ -211,9 +219,17 @@ class Joining:
             if said.address:
                 self._join_address = said.address
         elif isinstance(said, Refusal):
-            logger.error("this node is not taken in: %s", said.message)
+            self._on_join_refused(said.message)
         elif self._node is None:
             self._begin_log(said)
+
+    def _on_join_refused(self, sentence: str) -> None:
+        """It goes on asking, for it may be let in again; said once."""
+        if sentence != self._refusal:
+            self._refusal = sentence
+            logger.error("this node is not taken in: %s", sentence)
+            if self._node is not None:
+                self._node.be_removed(sentence)
 
     def _begin_log(self, welcome: Welcome) -> None:
         try:

@@ -131,6 +131,8 @@ class Node:
         self._reads_asked = self._reads_asked_before = (disk.start_id & 0xffffffff) << 32
         self._reads_lost = 0
         self._serve_index = 0
+        # Why this node is no member any more, in the leader's words.
+        self._removal = ""
         self._is_over = False
         self._on_serving: Callable[[], None]
 
@@ -155,7 +157,14 @@ class Node:
         `disk_full`, `quota_exceeded`, `shutting_down` before anything was proposed, `timeout`
         after. Commands take effect in the order in which they are submitted.
         """
-        self._writes.submit(command, timeout_ms, on_outcome)
+        if self._removal:
+            on_outcome(Refusal("no_leader", self._removal, applied="no"))
+        else:
+            self._writes.submit(command, timeout_ms, on_outcome)
+
+    def be_removed(self, sentence: str) -> None:
+        """The leader says that this node is no member any more: it refuses every call."""
+        self._removal = sentence
 
     def handle_message(self, message: Message) -> None:
         """A message of Raft has come from another member."""
@@ -184,6 +193,8 @@ class Node:
 
     def refuse_reads(self) -> Refusal | None:
         """Why reads may not be served at this moment; None where they may."""
+        if self._removal:
+            return Refusal("no_leader", self._removal)
         if self._state == STATE_SERVING:
             return None
         if self._state == STATE_STARTING:

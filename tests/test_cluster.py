@@ -290,6 +290,47 @@ def test_a_fourth_stays_a_learner_and_a_wiped_disk_takes_its_old_seat(own):
     wiped.set("k", 3)
 
 
+def test_a_removed_nodes_old_directory_stays_away_and_keeps_its_data(own):
+    own.start()
+    own.nodes[0].set("k", 1)
+    own.wait_until_equal()
+    wiped = own.followers()[0]
+    old_id = wiped.status["node_id"]
+    wiped.kill()
+    old = ClusterNode(own.folder, *wiped.peers)
+    wiped.data_dir.rename(old.data_dir)
+    wiped.start()
+    wait_until(lambda: old_id not in own.wait_until_members(3), lambda: "it is still a member")
+    ids = own.wait_until_members(3)
+    term = own.leader().status["term"]
+    others = list(own.nodes)
+    own.nodes.append(old)
+    for _ in range(2):
+        old.launch()
+        line = old.wait_until_it_says("was removed")
+        assert f"node {old_id} was removed from this cluster" in line
+        assert "start it on an empty directory" in line
+        for path, body in (("/get", {"key": "k"}), ("/scan", {}),
+                           ("/set", {"key": "k", "value": 2, "timeout_ms": 100})):
+            answered = old.call(path, body)
+            assert error_of(answered)[:2] == (503, "no_leader")
+            assert f"node {old_id} was removed" in answered[1]["error"]["message"]
+        assert "was removed" in old.ask("/readyz")[1]["error"]["message"]
+        for number, node in enumerate(others):
+            node.set("k", number)
+        # It has asked again and again meanwhile.
+        assert len([said for said in old.said if "was removed" in said]) == 1, "said once"
+        assert [node.members() for node in others] == [others[0].members()] * 3
+        assert {member["node_id"] for member in others[0].members()} == set(ids)
+        old.kill()
+    assert own.leader().status["term"] == term, "nobody minds it"
+    assert (old.data_dir / "META").exists() and any((old.data_dir / "wal").iterdir())
+    old.wipe()
+    old.start()
+    own.wait_until_members(3, 1)
+    assert old.get("k") == 2, "with an emptied directory it comes back, as a new node"
+
+
 def test_a_wiped_leader_takes_its_old_seat_too(own):
     own.start()
     own.nodes[0].set("k", 1)

@@ -73,6 +73,7 @@ class Node:
 
     def __init__(self):
         self.settled, self.wishes, self.answer = False, [], Elsewhere("")
+        self.removals = []
 
     def handle_call(self, node_id, payload, on_answer):
         self.wishes.append((node_id, decode_join(payload)))
@@ -80,6 +81,9 @@ class Node:
 
     def is_settled(self, address):
         return self.settled
+
+    def be_removed(self, sentence):
+        self.removals.append(sentence)
 
     def peer_addresses(self):
         return [PEER, "127.0.0.1:6010"]
@@ -175,6 +179,25 @@ def test_it_goes_where_the_leader_is(tmp_path):
 
 
 @in_a_loop
+def test_whoever_leads_is_kept_connected_while_others_are_asked(tmp_path):
+    """It need not be a PEER, nor anybody that one names: it is dialled, and asked the next time."""
+    rig = Rig(tmp_path, PEER)
+    rig.joining.start(None)
+    rig.found_a_cluster()
+    rig.contacts.answer(CALL_JOIN, encode_elsewhere(Elsewhere("127.0.0.1:6010")))
+    rig.joining._ask_to_join()
+    rig.joining._ask(PEER)
+    assert rig.contacts.kept == [PEER, "127.0.0.1:6010"]
+    rig.contacts.answer(CALL_JOIN, CallFailed(False))
+    rig.joining._ask_to_join()
+    rig.contacts.answer(CALL_JOIN, encode_welcome(Welcome(WELCOME)))
+    rig.node.settled = True
+    rig.joining._ask_to_join()
+    rig.joining._ask(PEER)
+    assert rig.contacts.kept == [PEER], "it is a member like any other now"
+
+
+@in_a_loop
 def test_another_clusters_log_is_not_taken(tmp_path):
     rig = Rig(tmp_path, PEER)
     rig.joining.start(None)
@@ -199,6 +222,17 @@ def test_a_member_asks_until_it_is_named_at_its_address(tmp_path):
         rig.node.settled = expected == PEER
         rig.joining._ask_to_join()
     assert rig.contacts.asked(CALL_JOIN) == []
+
+
+@in_a_loop
+def test_a_member_that_was_removed_is_told_once_and_goes_on_asking(tmp_path):
+    rig = Rig(tmp_path)
+    rig.joining.start(rig.node)
+    for _ in range(3):
+        rig.contacts.answer(CALL_JOIN, encode_refused(Refusal("forbidden", "it was removed")))
+        rig.joining._ask_to_join()
+    assert rig.node.removals == ["it was removed"]
+    assert rig.contacts.asked(CALL_JOIN)
 
 
 @in_a_loop

@@ -204,6 +204,20 @@ def test_a_full_disk_refuses_writes_with_a_certain_no_and_writes_resume():
     assert rig.answers[name].index == 3
 
 
+def test_a_node_that_was_removed_refuses_every_call():
+    rig = Rig()
+    rig.start()
+    rig.settle()
+    assert rig.node.refuse_reads() is None
+    rig.node.be_removed("node 1 was removed")
+    for refusal in (rig.node.refuse_reads(), rig.node.readiness()):
+        assert refusal.message == "node 1 was removed"
+    assert rig.node.refuse_reads().code == "no_leader"
+    outcomes = []
+    rig.node.submit(set_command(b"k", b"1"), 5000, outcomes.append)
+    assert [(told.code, told.applied) for told in outcomes] == [("no_leader", "no")]
+
+
 def test_beyond_the_bound_of_held_bytes_a_write_is_overloaded():
     rig = Rig(quota_bytes=1 << 34).start()
     command = encode_command(

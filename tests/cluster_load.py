@@ -124,12 +124,18 @@ class Writer:
 
 
 class Load:
-    """Some writers that write until the `with` block ends."""
+    """Some writers that write until the `with` block ends.
 
-    def __init__(self, nodes: list[ClusterNode], seed: int, writers_count: int = 6) -> None:
+    As many more use only the nodes of `apart`: they go on where a node stands still, on which
+    all others soon wait.
+    """
+
+    def __init__(self, nodes: list[ClusterNode], seed: int, writers_count: int = 6, *,
+                 apart: list[ClusterNode] | None = None) -> None:
         luck = random.Random(seed)
-        self.writers = [Writer(f"writer-{at}", nodes, random.Random(luck.random()))
-                        for at in range(writers_count)]
+        entries = [nodes] * writers_count + ([apart] * writers_count if apart else [])
+        self.writers = [Writer(f"writer-{at}", entry, random.Random(luck.random()))
+                        for at, entry in enumerate(entries)]
         self._answers = threading.Semaphore(0)
         self._is_over = threading.Event()
         self._faults: list[BaseException] = []

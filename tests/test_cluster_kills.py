@@ -20,6 +20,9 @@ DELAY_SECONDS_MAX = 5.0 if SOAK else 0.4
 LEADER_KILLS = 100 if SOAK else 3
 #: Acknowledged writes between two kills.
 WRITES_MIN, WRITES_MAX = (50, 600) if SOAK else (30, 150)
+PAUSES = 30 if SOAK else 1
+#: Acknowledged writes while a node stands still: some seconds of them.
+PAUSED_WRITES = 1500
 
 
 def test_in_any_order_with_any_delays_and_a_kill_in_between_they_found_one_cluster(tmp_path):
@@ -96,3 +99,51 @@ def kill_the_leader(cluster, load, luck):
         leader.wait_until_ready()
     else:
         wait_until(lambda: leader.try_ask("/livez")[0] == 200, lambda: cluster.tail())
+
+
+def test_a_leader_that_stands_still_under_load_is_followed_by_another_and_steps_down(tmp_path):
+    with Cluster(tmp_path / "nodes") as cluster:
+        cluster.start()
+        apart = cluster.followers()
+        with Load(cluster.nodes, seed=3, apart=apart) as load:
+            for _ in range(PAUSES):
+                leader, apart[:] = cluster.leader(), cluster.followers()
+                load.wait_for(WRITES_MIN)
+                term, first_line = leader.status["term"], len(leader.said)
+                with leader.paused():
+                    load.forget()
+                    load.wait_for(PAUSED_WRITES)
+                    between = [node.status for node in apart]
+                assert [status["role"] for status in between].count("leader") == 1
+                assert all(status["term"] > term for status in between)
+                line = leader.wait_until_it_says(r"(follower|leader) in term", first_line)
+                assert "follower in term" in line and int(line.split()[-1]) > term
+                load.wait_for(WRITES_MIN)
+        print_outcomes("leader", cluster, load)
+
+
+def test_a_follower_that_stands_still_under_load_catches_up(tmp_path):
+    with Cluster(tmp_path / "nodes") as cluster:
+        cluster.start()
+        apart = cluster.followers()
+        with Load(cluster.nodes, seed=4, apart=apart) as load:
+            for at in range(PAUSES):
+                paused = cluster.followers()[at % 2]
+                apart[:] = [node for node in cluster.nodes if node is not paused]
+                load.wait_for(WRITES_MIN)
+                with paused.paused():
+                    load.forget()
+                    load.wait_for(PAUSED_WRITES)
+                load.wait_for(WRITES_MIN)
+        print_outcomes("follower", cluster, load)
+
+
+def print_outcomes(whose, cluster, load):
+    """What is left of the writes, which must be what it should, and equal on all nodes."""
+    found = cluster.wait_until_equal()
+    load.check(found)
+    outcomes = load.outcomes
+    print(f"{PAUSES} times the {whose} stood still: {outcomes['done']} writes acknowledged, none "
+          f"lost; {outcomes['no']} certainly not applied, none found; {outcomes['unknown']} "
+          f"unknown; {len(found)} keys, equal on all")
+    assert outcomes["done"] >= PAUSES * PAUSED_WRITES

@@ -180,7 +180,7 @@ def test_it_goes_where_the_leader_is(tmp_path):
 
 @in_a_loop
 def test_whoever_leads_is_kept_connected_while_others_are_asked(tmp_path):
-    """It need not be a PEER, nor anybody that one names: it is dialled, and asked the next time."""
+    """It need not be a PEER, nor anybody that one names: it is dialled, then asked."""
     rig = Rig(tmp_path, PEER)
     rig.joining.start(None)
     rig.found_a_cluster()

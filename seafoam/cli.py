@@ -84,7 +84,8 @@ def utf8(text: str) -> str:
               help="How much keys and values may take, such as 512M or 4G; no more than three "
                    "eighths of the memory.")
 @click.option("--advertise", envvar="SEAFOAM_ADVERTISE", metavar="HOST", show_default="--host",
-              help="The name by which others reach this node.")
+              help="The name or address by which others reach this node; needed where --host is "
+                   "every address of the machine.")
 @click.option("--insecure", envvar="SEAFOAM_INSECURE", is_flag=True,
               help="Allow --host to be an address that other machines can reach.")
 @click.version_option(VERSION, message="seafoam-server %(version)s")

@@ -90,6 +90,11 @@ class Settings:
                 f"--host {self.host} can be reached from other machines, and requests are "
                 f"neither encrypted nor authenticated; add --insecure to allow that"
             )
+        if address.is_unspecified and self.advertise is None:
+            raise StartError(
+                f"--host {self.host} is every address of this machine and tells nobody where to "
+                f"find it; add --advertise with the name or address by which others reach it"
+            )
 
     @property
     def data_path(self) -> Path:
@@ -127,12 +132,14 @@ def memory_bytes_available() -> int:
 def _check_advertised(host: str) -> None:
     """Refuse what cannot be the name of a host."""
     try:
-        ipaddress.ip_address(host)
+        is_sound = not ipaddress.ip_address(host).is_unspecified
     except ValueError:
-        if not HOST_NAME.fullmatch(host):
-            raise StartError(
-                f"--advertise is {host!r}; it must be a host name or an IP address, without a port"
-            ) from None
+        is_sound = HOST_NAME.fullmatch(host) is not None
+    if not is_sound:
+        raise StartError(
+            f"--advertise is {host!r}; it must be a host name or an IP address that others can "
+            f"reach, without a port"
+        )
 
 
 def _check_peer(peer: str) -> None:

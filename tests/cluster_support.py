@@ -75,6 +75,12 @@ class ClusterNode(NodeProcess):
         self._heard = threading.Condition()
         self._has_ended = True
 
+    def move_to(self, host: str, name: str) -> None:
+        """Listen at a host's address, and be reached by a name."""
+        self.address = f"{name}:{self.http_port}"
+        self.peer = f"{name}:{self.peer_port}"
+        self._more = ("--host", host, "--insecure", "--advertise", name)
+
     def launch(self) -> ClusterNode:
         """Start the process."""
         command = [sys.executable, "-m", "seafoam", "server", str(self.http_port),

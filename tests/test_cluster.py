@@ -240,6 +240,40 @@ def test_a_leader_that_stood_still_steps_down_and_shows_nothing_old(cluster):
     assert cluster.wait_until_equal()["afterwards"] == 2
 
 
+# -- where they are ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("hosts", [
+    ("0.0.0.0", "0.0.0.0", "0.0.0.0"),
+    ("127.0.0.1", "127.0.0.2", "127.0.0.3"),
+], ids=["wildcard", "addresses"])
+def test_nodes_reach_each_other_by_what_they_advertise(own, hosts):
+    names = ("localhost", "127.0.0.2", "127.0.0.3")
+    for node, host, name in zip(own.nodes, hosts, names, strict=True):
+        node.move_to(host, name)
+    for node in own.nodes:
+        # The first is named by nobody: only what it says of itself leads to it.
+        node.peers = tuple(other.peer for other in own.nodes[1:])
+    own.start()
+    own.wait_until_members(3)
+    places = {(node.peer, node.address) for node in own.nodes}
+    for node in own.nodes:
+        wait_until(lambda node=node: places == {
+            (member["peer"], member["http"]) for member in node.ask("/members")[1]["members"]
+        }, lambda: f"the members are {own.nodes[0].ask('/members')}")
+    for node in own.nodes:
+        node.set("k", node.address)
+    gone = own.leader()
+    gone.kill()
+    for node in own.running:
+        node.set("k", 1)
+    gone.start()
+    assert own.wait_until_equal() == {"k": 1}
+    latecomer = own.add(own.nodes[2].peer)
+    latecomer.start()
+    own.wait_until_members(3, 1)
+
+
 # -- who is in ---------------------------------------------------------------------------------
 
 

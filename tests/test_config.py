@@ -25,6 +25,10 @@ from seafoam.errors import StartError
         ({"http_port": 1, "peer_port": 2, "host": "example.org"}, "localhost or an IP address"),
         ({"http_port": 1, "peer_port": 2, "host": "0.0.0.0"}, "add --insecure"),
         ({"http_port": 1, "peer_port": 2, "host": "::"}, "add --insecure"),
+        ({"http_port": 1, "peer_port": 2, "host": "0.0.0.0", "insecure": True}, "--advertise"),
+        ({"http_port": 1, "peer_port": 2, "host": "::", "insecure": True}, "--advertise"),
+        ({"http_port": 1, "peer_port": 2, "advertise": "0.0.0.0"}, "--advertise is '0.0.0.0'"),
+        ({"http_port": 1, "peer_port": 2, "advertise": "::"}, "--advertise is '::'"),
         ({"http_port": 1, "peer_port": 2, "max_memory_bytes": 5}, "--max-memory is 5 bytes"),
         ({"http_port": 1, "peer_port": 2, "max_memory_bytes": 1 << 50}, "--max-memory is"),
     ],
@@ -41,7 +45,8 @@ def test_loopback_needs_no_flag(host):
 
 
 def test_any_address_is_allowed_when_said_aloud():
-    assert Settings(1, 2, host="0.0.0.0", insecure=True).insecure
+    assert Settings(1, 2, host="0.0.0.0", insecure=True, advertise="db.example").insecure
+    assert Settings(1, 2, host="192.0.2.1", insecure=True).insecure
 
 
 def test_the_data_directory_is_named_after_the_peer_port(monkeypatch, tmp_path):

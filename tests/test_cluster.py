@@ -240,6 +240,27 @@ def test_a_leader_that_stood_still_steps_down_and_shows_nothing_old(cluster):
     assert cluster.wait_until_equal()["afterwards"] == 2
 
 
+def test_where_clients_reach_a_member_is_what_it_last_told(cluster):
+    leader, (gone, other) = cluster.leader(), cluster.followers()
+
+    def told_by(node):
+        answers = node.ask("/members")[1]["members"], node.status["members"]
+        assert answers[0] == answers[1]
+        return {member["peer"]: member["http"] for member in answers[0]}
+
+    everything = {node.peer: node.address for node in cluster.nodes}
+    wait_until(lambda: all(told_by(node) == everything for node in cluster.nodes),
+               lambda: f"{[told_by(node) for node in cluster.nodes]}")
+    gone.kill()
+    other.set("without", gone.peer)
+    assert told_by(leader) == told_by(other) == everything, "also of one that is down"
+    other.kill()
+    other.start()
+    assert told_by(other) == {**everything, gone.peer: ""}, "they have not met since it started"
+    gone.start()
+    wait_until(lambda: told_by(other) == everything, lambda: f"{told_by(other)}")
+
+
 # -- where they are ----------------------------------------------------------------------------
 
 

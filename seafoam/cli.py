@@ -341,6 +341,29 @@ def status(connect: Connect, as_json: bool) -> None:
     _print(json.dumps(json.loads(body), indent=2, ensure_ascii=False).encode())
 
 
+@client.command(context_settings=CONTEXT, short_help="Print who is in the cluster.")
+@as_json
+@click.pass_obj
+def members(connect: Connect, as_json: bool) -> int:
+    """Print who is in the node's cluster, one a line.
+
+    Each line has the member's id, voter or learner, its address for other nodes and that for
+    clients, which is - where the node has not heard of it.
+    """
+    body = connect().get("/members").body
+    import json
+
+    found = json.loads(body)["members"]
+    if as_json:
+        _print(body)
+    for member in () if as_json else found:
+        place = member["peer"], member["http"] or "-"
+        _print(" ".join((member["node_id"], member["role"], *place)).encode())
+    if not found:
+        _complain("the node is in no cluster")
+    return 0 if found else EXIT_UNREACHABLE
+
+
 @client.command(context_settings=CONTEXT, short_help="Store a file of documents.")
 @click.argument("file", metavar="FILE.jsonl", type=str)
 @click.pass_obj

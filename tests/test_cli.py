@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster_support import ClusterNode
 from processes import NodeProcess, environment, seafoam, server_refuses
 from seafoam._core import limits
 
@@ -80,7 +81,8 @@ def test_the_node_may_be_named_behind_the_verb(node: NodeProcess) -> None:
     for arguments in (["set", "behind", "1", "--node", node.address],
                       ["set", f"--node={node.address}", "behind", "1"],
                       ["--node", "127.0.0.1:1", "set", "behind", "1", "--node", node.address],
-                      ["keys", "--node", node.address], ["status", "--node", node.address]):
+                      ["keys", "--node", node.address], ["status", "--node", node.address],
+                      ["members", "--node", node.address]):
         assert seafoam(*arguments)[0] == DONE
     assert seafoam("get", "behind", "--node", "127.0.0.1:1", SEAFOAM_NODE=node.address)[0] == (
         UNREACHABLE)
@@ -135,6 +137,26 @@ def test_keys_that_would_confuse_are_printed_as_json(run: Run) -> None:
     assert sorted(run("keys", "odd/")[1].splitlines()) == sorted(
         ['"odd/line\\nbreak"', '"odd/\\u001b[31m"', "odd/é ", 'odd/"'])
     assert run("keys", '"')[1] == '"\\"quoted"\n'
+
+
+def test_members_are_one_a_line(run: Run, node: NodeProcess) -> None:
+    member, = json.loads(run("members", "--json")[1])["members"]
+    assert member["http"] == node.address and member["role"] == "voter"
+    assert run("members") == (
+        DONE, f"{member['node_id']} voter {member['peer']} {node.address}\n", "")
+
+
+def test_a_node_in_no_cluster_has_no_members(tmp_path: Path) -> None:
+    node = ClusterNode(tmp_path, "127.0.0.1:1")
+    try:
+        node.launch().wait_until_it_says("waiting for 127.0.0.1:1")
+        status, out, err = seafoam("members", "--node", node.address)
+        assert (status, out) == (UNREACHABLE, "")
+        assert "is in no cluster" in err and "Traceback" not in err
+        status, out, _ = seafoam("members", "--json", "--node", node.address)
+        assert (status, json.loads(out)) == (UNREACHABLE, {"members": [], "index": 0})
+    finally:
+        node.kill()
 
 
 def test_status_is_readable(run: Run) -> None:

@@ -14,7 +14,7 @@ import threading
 import pytest
 
 from cluster_support import Cluster, ClusterNode, wait_until
-from processes import STOP_SECONDS_MAX
+from processes import STOP_SECONDS_MAX, seafoam
 from support import Client, post
 
 #: A socket that is closed so ends its connection with a reset.
@@ -248,6 +248,11 @@ def test_where_clients_reach_a_member_is_what_it_last_told(cluster):
         assert answers[0] == answers[1]
         return {member["peer"]: member["http"] for member in answers[0]}
 
+    def printed_by(node):
+        status, out, _ = seafoam("members", "--node", node.address)
+        assert status == 0
+        return {peer: http for _, _, peer, http in (line.split(" ") for line in out.splitlines())}
+
     everything = {node.peer: node.address for node in cluster.nodes}
     wait_until(lambda: all(told_by(node) == everything for node in cluster.nodes),
                lambda: f"{[told_by(node) for node in cluster.nodes]}")
@@ -257,6 +262,7 @@ def test_where_clients_reach_a_member_is_what_it_last_told(cluster):
     other.kill()
     other.start()
     assert told_by(other) == {**everything, gone.peer: ""}, "they have not met since it started"
+    assert printed_by(other) == {**everything, gone.peer: "-"}
     gone.start()
     wait_until(lambda: told_by(other) == everything, lambda: f"{told_by(other)}")
 

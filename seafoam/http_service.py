@@ -128,7 +128,7 @@ class Service:
         allowed = ("POST",) if name in api.CALLS else READ_METHODS
         if method not in allowed:
             message = f"{target} takes {' or '.join(allowed)}, not {method}"
-            return api.refuse(Refusal("method_not_allowed", message), "", body)
+            return api.refuse(Refusal("method_not_allowed", message), name, body)
         if cluster is not None and cluster != self.node.cluster_id:
             message = (
                 f"the node is of cluster {self.node.cluster_id}, not of the one the request names"

@@ -55,6 +55,13 @@ def size_bytes(text: str) -> int:
     return int(number) * SIZES[unit]
 
 
+def folder(text: str) -> Path:
+    """A folder's name; an empty one is a variable that a script forgot to set."""
+    if not text:
+        raise click.BadParameter("an empty name is no folder; write . for the one you are in")
+    return Path(text)
+
+
 def utf8(text: str) -> str:
     """A key as it was typed, which must be text."""
     try:
@@ -77,7 +84,7 @@ def utf8(text: str) -> str:
 @click.option("--host", envvar="SEAFOAM_HOST", default="127.0.0.1", metavar="ADDRESS",
               help="Address to listen on.")
 @click.option("--data-dir", envvar="SEAFOAM_DATA_DIR", metavar="FOLDER",
-              type=click.Path(path_type=Path), show_default="seafoam-data/PEER_PORT",
+              type=folder, show_default="seafoam-data/PEER_PORT",
               help="Where this node's data is kept.")
 @click.option("--max-memory", "max_memory_bytes", envvar="SEAFOAM_MAX_MEMORY", metavar="SIZE",
               type=size_bytes, show_default="a quarter of the machine's",

@@ -476,6 +476,7 @@ def test_output_that_cannot_be_written_is_status_4(node: NodeProcess) -> None:
 
 @pytest.mark.parametrize(("options", "reason"), [
     (["--frobnicate"], "No such option"),
+    (["--data-dir", ""], "--data-dir"),
     (["127.0.0.1"], "is not HOST:PORT"),
     (["127.0.0.1:0"], "from 1 to 65535"),
     (["127.0.0.1:many"], "from 1 to 65535"),

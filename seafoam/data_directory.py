@@ -22,6 +22,7 @@ import errno
 import fcntl
 import os
 import re
+import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,6 +40,12 @@ LOST_AND_FOUND = "lost+found"
 UNFINISHED = {LOCK, META_NEW, WAL, LOST_AND_FOUND}
 SEGMENT_PATTERN = re.compile(r"[0-9a-f]{16}\.wal")
 FIRST_SEGMENT_NUMBER = 1
+
+#: What may stand where a file belongs.
+KINDS = {
+    stat.S_IFDIR: "a directory", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket",
+    stat.S_IFBLK: "a device", stat.S_IFCHR: "a device",
+}
 
 OPEN_FLAGS = os.O_RDWR | os.O_CLOEXEC
 
@@ -90,6 +97,8 @@ class DataDirectory:
                 f"{self.path} is no Seafoam data directory: it holds {stranger!r} but no META; "
                 f"name an empty or new directory"
             )
+        for name in sorted(names & {LOCK, META, META_NEW}):
+            refuse_other_than_file(self.path / name)
 
     def node_id(self, candidate: int) -> int:
         """The id in META; `candidate` where the directory is new, once it is made whole."""
@@ -137,6 +146,7 @@ class DataDirectory:
         """Make room for a making that begins again, but never by a log that somebody wrote."""
         paths = sorted(self._wal.iterdir()) if self._wal.exists() else []
         for path in paths:
+            refuse_other_than_file(path)
             is_first = path.name == segment_name(FIRST_SEGMENT_NUMBER)
             if not is_first or not is_blank(path.read_bytes(), SEGMENT_HEADER_BYTES):
                 raise StartError(
@@ -181,7 +191,10 @@ class DataDirectory:
         for name in names:
             if not SEGMENT_PATTERN.fullmatch(name) and name != LOST_AND_FOUND:
                 raise StartError(f"{self._wal} holds {name!r}, which is no segment of a log")
-        return [int(name[:16], 16) for name in names if name != LOST_AND_FOUND]
+        segments = [name for name in names if name != LOST_AND_FOUND]
+        for name in segments:
+            refuse_other_than_file(self._wal / name)
+        return [int(name[:16], 16) for name in segments]
 
     def _read_segments(self, numbers: list[int]) -> Iterator[tuple[int, bytes, int]]:
         for number in numbers:
@@ -263,6 +276,13 @@ class DataDirectory:
                 path.unlink()
             raise
         return fd
+
+
+def refuse_other_than_file(path: Path) -> None:
+    """StartError where something else is there: to open a pipe is to wait for its other end."""
+    kind = KINDS.get(stat.S_IFMT(path.stat().st_mode))
+    if kind is not None:
+        raise StartError(f"{path} is {kind} where a file belongs")
 
 
 def write_durably(fd: int, data: bytes, offset: int) -> None:

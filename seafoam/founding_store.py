@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from seafoam.data_directory import sync_data
+from seafoam.data_directory import refuse_other_than_file, sync_data
 from seafoam.errors import DataDamaged, DiskFailed, StartError, ensure
 from seafoam.founding_wire import Record, decode_record, encode_record
 
@@ -35,6 +35,7 @@ class FoundingStore:
     def load(self) -> Record:
         """What was kept last, durable; StartError or DataDamaged where it cannot be used."""
         try:
+            refuse_other_than_file(self.path)
             data = self._read()
         except FileNotFoundError:
             return Record()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -183,6 +184,29 @@ def test_a_stranger_in_the_log_is_refused_by_name(tmp_path, stranger):
     use(path)
     (path / "wal" / stranger).touch()
     assert f"holds {stranger!r}, which is no segment" in refusal(path)
+
+
+def make_socket(path: Path) -> None:
+    place = os.open(path.parent, os.O_RDONLY)  # the name of a socket is short
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(f"/proc/self/fd/{place}/{path.name}")
+    os.close(place)
+
+
+@pytest.mark.parametrize("name", ["LOCK", "META", f"wal/{segment_name(1)}",
+                                  f"wal/{segment_name(2)}"])
+@pytest.mark.parametrize(("make", "what"), [
+    (os.mkfifo, "a pipe"), (Path.mkdir, "a directory"), (make_socket, "a socket"),
+], ids=["pipe", "directory", "socket"])
+def test_what_is_no_file_is_refused_by_name(tmp_path, name, make, what):
+    path = tmp_path / "d"
+    use(path)
+    (path / name).unlink(missing_ok=True)
+    make(path / name)
+    assert refusal(path) == f"{path / name} is {what} where a file belongs"
+    if name == f"wal/{segment_name(1)}":
+        (path / "META").unlink()  # half made, or so it seems
+        assert refusal(path) == f"{path / name} is {what} where a file belongs"
 
 
 def test_lost_and_found_means_nothing(tmp_path):

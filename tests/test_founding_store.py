@@ -157,8 +157,16 @@ def test_damage_and_later_versions_are_refused_by_the_files_name(tmp_path):
         FoundingStore(tmp_path, 3).load()
 
 
+@pytest.mark.parametrize(("make", "what"), [(Path.mkdir, "directory"), (os.mkfifo, "pipe")])
+def test_what_is_no_file_is_a_sentence(tmp_path, make, what):
+    store = FoundingStore(tmp_path, NODE_ID)
+    make(store.path)
+    with pytest.raises(StartError, match=f"FOUNDING is a {what} where a file belongs"):
+        store.load()
+
+
 def test_a_file_that_cannot_be_read_is_a_sentence(tmp_path):
     store = FoundingStore(tmp_path, NODE_ID)
-    store.path.mkdir()
-    with pytest.raises(StartError, match="FOUNDING cannot be read: Is a directory"):
+    store.path.symlink_to(store.path)
+    with pytest.raises(StartError, match="FOUNDING cannot be read: Too many levels"):
         store.load()

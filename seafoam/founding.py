@@ -540,10 +540,12 @@ class Founding:
         elif self._is_released(held):
             self._persist(Record(self._record.proposal_number))
         else:
+            way_out = "" if held.founder_id in self._known.present() else (
+                f"; if it is gone for good, stop this node and empty {self._facts.directory}")
             self._say(WaitFor, (
                 f"waiting for {dict(held.contents.members)[held.founder_id]} (node "
                 f"{held.founder_id:016x}), to which this node has promised itself: it alone can "
-                f"say whether cluster {cluster_id:016x} was founded"))
+                f"say whether cluster {cluster_id:016x} was founded{way_out}"))
 
     def _is_released(self, held: Held) -> bool:
         founder = self._known.views.get(held.founder_id)

@@ -306,6 +306,18 @@ def test_there_is_one_promise_whoever_else_proposes():
         "alone can say whether cluster 00000000000000c3 was founded")
 
 
+def test_a_promise_whose_founder_does_not_answer_comes_with_the_way_out():
+    desk = promised()
+    said = desk.waits
+    assert "gone" not in said, "nobody is told to empty anything while a founding goes its way"
+    desk.fail("n3:1")
+    assert desk.waits == (
+        f"{said}; if it is gone for good, stop this node and empty /data/5")
+    assert desk.machine.view().held == held(3, ME, number=4), "however long it is gone"
+    desk.answer(view(3, ME, held=held(3, ME, number=4)))
+    assert desk.waits == said
+
+
 @pytest.mark.parametrize("proposal", [
     held(3, 7, 6),                                                    # this node is not in it
     held(3, ME),                                                      # node 6, named, is not

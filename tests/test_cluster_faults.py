@@ -26,6 +26,7 @@ from seafoam._core.wire_peer import (
     FRAME_PROBE,
     FRAME_PROBE_ANSWER,
     FRAME_REFUSAL,
+    REFUSED_COPY,
     FrameReader,
     FrameWriter,
     Hello,
@@ -496,6 +497,22 @@ def test_a_call_that_is_none_is_refused_by_name(cluster):
 def test_a_node_of_another_cluster_is_refused_by_name(cluster):
     with Stranger(cluster.nodes[0], CONNECTION_RAFT, cluster_id=77) as stranger:
         assert "belongs to cluster 000000000000004d" in stranger.refusal
+
+
+def test_a_stranger_cannot_talk_a_node_into_being_a_copy(cluster):
+    """Whoever calls is called back; what it says there of copies is not believed."""
+    def refuse(stream):
+        stream.recv(65536)
+        stream.sendall(FrameWriter().refusal(REFUSED_COPY, "runs on a copy", 2**63))
+        stream.recv(65536)
+
+    node = cluster.nodes[0]
+    cluster_id = int(node.status["cluster_id"], 16)
+    with Impostor(refuse) as impostor, Stranger(
+            node, CONNECTION_CALLS, cluster_id=cluster_id, peer_address=impostor.address):
+        node.wait_until_it_says(f"peer {impostor.address} refuses this node, which runs on a copy")
+        wait_until(lambda: impostor.calls_count >= 3, lambda: "it is not called back")
+        node.set("a copy", "of nothing")
 
 
 @pytest.mark.parametrize("kind", [MESSAGE_PRE_VOTE, MESSAGE_VOTE])

@@ -257,11 +257,14 @@ def test_a_single_nodes_older_directory_started_last_is_told_to_move_away(tmp_pa
 # -- data --------------------------------------------------------------------------------------
 
 
-def test_a_copied_directory_is_refused_by_the_others_and_by_its_own_node(cluster, tmp_path):
+@pytest.mark.parametrize("names_it", [True, False], ids=["named", "by others"])
+def test_a_copied_directory_is_refused_by_the_others_and_by_its_own_node(
+    cluster, tmp_path, names_it
+):
     cluster.wait_until_members(3)
     original = cluster.followers()[0]
     term = original.status["term"]
-    peers = [node.peer for node in cluster.nodes]
+    peers = [node.peer for node in cluster.nodes if names_it or node is not original]
     copy = ClusterNode(tmp_path, *peers)
     shutil.copytree(original.data_dir, copy.data_dir)
     with running(copy):

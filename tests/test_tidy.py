@@ -28,8 +28,8 @@ LAYERS: list[list[str]] = [
      "_core.json", "_core.json_equal", "_core.http"],
     ["_core.wire", "_core.wire_change", "_core.wire_peer", "_core.log"],
     ["_core.map_layout", "_core.map_protocol", "_core.map_scan", "_core.map_reader",
-     "_core.arena", "_core.map_writer", "_core.map", "_core.wal", "_core.quorum",
-     "_core.confchange", "_core.progress", "_core.reads", "_core.replication"],
+     "_core.arena", "_core.map_writer", "_core.map", "_core.wal_recovery", "_core.wal",
+     "_core.quorum", "_core.confchange", "_core.progress", "_core.reads", "_core.replication"],
     ["_core.raft", "_core.store", "_core.read_path"],
     ["ports", "calls", "membership", "writes", "leadership", "openapi", "api_answer",
      "api_fields", "api", "unjoined", "node", "founding_wire", "founding_view", "founding"],
@@ -59,6 +59,7 @@ TESTED_BY = {
     "_core.reads": "test_raft_reads.py",
     "_core.replication": "test_raft_replication.py",
     "_core.segment_system": "test_segment.py",
+    "_core.wal_recovery": "test_wal_damage.py",
 }
 
 

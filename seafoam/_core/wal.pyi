@@ -1,31 +1,10 @@
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from seafoam._core.message import Entry, HardState
-from seafoam.errors import DataDamaged
-
-class Damage(DataDamaged):
-    segment_number: int
-    offset: int
-    reason: str
-    def __init__(self, segment_number: int, offset: int, reason: str) -> None: ...
-
-class EntryPlaces: ...
-
-class Recovery:
-    entries: list[Entry]
-    hard_state: HardState
-    node_id: int
-    segment_number: int
-    offset: int
-    generation: int
-    segment_bytes: int
-    marked: tuple[int, int]
-    data_end: tuple[int, int]
-    stale: list[tuple[int, int, int]]
-    @property
-    def torn(self) -> tuple[int, int] | None: ...
-    @property
-    def header(self) -> bytes: ...
+from seafoam._core.wal_recovery import Damage as Damage
+from seafoam._core.wal_recovery import Recovery as Recovery
+from seafoam._core.wal_recovery import recover as recover
+from seafoam._core.wal_recovery import segment_name as segment_name
 
 class WalBatch:
     writes: list[tuple[int, int, bytes]]
@@ -50,7 +29,5 @@ class WalWriter:
         read_segment: Callable[[int, int, int], bytes],
     ) -> list[Entry]: ...
 
-def segment_name(segment_number: int) -> str: ...
 def first_segment(node_id: int, generation: int, segment_bytes: int) -> bytes: ...
 def next_segment(header: bytes, segment_bytes: int) -> bytes: ...
-def recover(segments: Iterable[tuple[int, bytes, int]], node_id: int) -> Recovery: ...

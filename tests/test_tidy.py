@@ -59,7 +59,6 @@ TESTED_BY = {
     "_core.reads": "test_raft_reads.py",
     "_core.replication": "test_raft_replication.py",
     "_core.segment_system": "test_segment.py",
-    "_core.wal_recovery": "test_wal_damage.py",
 }
 
 

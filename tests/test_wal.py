@@ -20,6 +20,8 @@ from seafoam._core.wal import (
     segment_name,
 )
 from seafoam._core.wire import (
+    FRONT_BYTES,
+    RECORD_BASE,
     RECORD_ENTRY,
     RECORD_HARD_STATE,
     RECORD_HEADER_BYTES,
@@ -37,6 +39,7 @@ from wal_log import (
     command_of,
     entries,
     entry,
+    front,
     hard,
     record,
     record_offsets,
@@ -68,10 +71,15 @@ HEADER_2 = bytes.fromhex(
     "534541464f414d4c 01000000 3b535eef"
     "0200000000000000 b2a1000000000000 087b29c5 2001000000000000 a602c274"
 )
+FRONT_2 = bytes.fromhex(
+    "7038b0d7 18000000 0600 0000 087b29c5 0200000000000000 0100000000000000"
+    "0100000000000000 b2a1000000000000 0100000000000000"  # behind entry 2; term, vote, commit
+)
 ENTRY_3 = bytes.fromhex(
     "b61a2a6c 46000000 0100 0100 087b29c5 0300000000000000 0100000000000000"
     "01 01000000 0000000000000000 0000000000000000 02 00 0100 28000000 6b" + "78" * 40
 )
+BASE_7 = bytes.fromhex("07a43ddd 00000000 0500 0000 a3f0ea05 0700000000000000 0200000000000000")
 
 
 # -- bytes --------------------------------------------------------------------------------------
@@ -83,13 +91,17 @@ def test_golden_bytes():
     assert first_segment(NODE_ID, GENERATION, 288) == HEADER_1
     assert next_segment(HEADER_1, 288) == HEADER_2
     assert log.append(first, hard(1, 1, vote=NODE_ID)).writes == [(1, 48, BATCH_1)]
-    assert log.append([entry(3, 1, b"x" * 40)]).writes == [(1, 215, BATCH_2), (2, 48, ENTRY_3)]
-    segments = segments_of(HEADER_1 + BATCH_1 + BATCH_2, HEADER_2 + ENTRY_3, segment_bytes=288)
-    recovery = recover(segments, NODE_ID)
-    assert recovery.entries == [*first, entry(3, 1, b"x" * 40)]
-    assert recovery.hard_state == HardState(1, NODE_ID, 1)
-    assert (recovery.segment_number, recovery.offset, recovery.torn) == (2, 150, None)
-    assert (recovery.header, recovery.segment_bytes) == (HEADER_2, 288)
+    assert log.append([entry(3, 1, b"x" * 40)]).writes == [(1, 215, BATCH_2),
+                                                              (2, 48, FRONT_2 + ENTRY_3)]
+    # What versions without fronts wrote is read as well.
+    for front_2, end in ((FRONT_2, 206), (b"", 150)):
+        recovery = recover(segments_of(HEADER_1 + BATCH_1 + BATCH_2, HEADER_2 + front_2 + ENTRY_3,
+                                       segment_bytes=288), NODE_ID)
+        assert recovery.entries == [*first, entry(3, 1, b"x" * 40)]
+        assert recovery.hard_state == HardState(1, NODE_ID, 1)
+        assert (recovery.segment_number, recovery.offset, recovery.torn) == (2, end, None)
+        assert (recovery.header, recovery.segment_bytes) == (HEADER_2, 288)
+    assert MemoryLog().append([], None, (7, 2)).writes[0][2][32:] == BASE_7
 
 
 def test_the_bytes_are_the_picture():
@@ -101,6 +113,9 @@ def test_the_bytes_are_the_picture():
         + record(RECORD_HARD_STATE, 1, 1, struct.pack("<Q", NODE_ID))
     ) == BATCH_1
     assert record(RECORD_MARKER, 1, 215) + record(RECORD_ROTATION, 2, 48) == BATCH_2
+    generation = 0xc5297b08
+    assert front(2, 1, HardState(1, NODE_ID, 1), generation=generation) == FRONT_2
+    assert record(RECORD_BASE, 7, 2) == BASE_7
 
 
 def test_names_sort_as_numbers_do():
@@ -179,10 +194,11 @@ def test_records_fill_segments_to_the_rotation_and_never_span_two():
     room = 512 - SEGMENT_HEADER_BYTES - 2 * RECORD_HEADER_BYTES  # behind the marker
     text = room - RECORD_HEADER_BYTES - COMMAND_BYTES
     log.append([entry(1, 1, b"x" * text)])
+    rest = text - FRONT_BYTES
     assert (log.writer.segment_number, log.writer.offset) == (1, 512 - RECORD_HEADER_BYTES)
     assert log.writer.room_bytes == 0
     assert log.recover().entries == [entry(1, 1, b"x" * text)]
-    batch = log.append([entry(2, 1, b"y" * text), entry(3)])
+    batch = log.append([entry(2, 1, b"y" * rest), entry(3)])
     assert [(number, offset) for number, offset, _ in batch.writes] == [(1, 480), (2, 48), (3, 48)]
     assert [len(data) for _, _, data in batch.writes][:2] == [32, 512 - SEGMENT_HEADER_BYTES]
     assert [e.index for e in log.recover().entries] == [1, 2, 3]
@@ -205,7 +221,7 @@ def test_a_batch_may_span_many_segments():
     log = MemoryLog(300)
     many = [entry(index, 1, b"z" * 100) for index in range(1, 40)]
     batch = log.append(many, hard(1, 39))
-    assert len(batch.writes) == 39
+    assert len(batch.writes) == 40, "and one for the hard state"
     assert log.recover().entries == many
     log.restart()
     log.append([entry(40)])

@@ -14,6 +14,7 @@ from seafoam._core.wal import (
 from wal_log import (
     MemoryLog,
     entry,
+    meaning,
     recover_from,
 )
 
@@ -23,48 +24,91 @@ SOAK = bool(os.environ.get("SEAFOAM_SOAK"))
 
 
 class Model:
-    """What the log means after each record that was written, and how many are synced."""
+    """What the log means after each record that was written, and how many are synced.
+
+    A moment is (base, entries behind it, hard state). The snapshot is durable once it is there.
+    """
 
     def __init__(self) -> None:
-        self.history = [([], HardState(0, 0, 0))]
+        self.history = [((0, 0), [], HardState(0, 0, 0))]
         self.synced_count = 0
+        self.snapshot: tuple[int, int] | None = None
 
-    def write(self, new_entries, hard_state) -> None:
-        log, state = self.history[-1]
+    def write(self, new_entries, hard_state, base=None) -> None:
+        own_base, log, state = self.history[-1]
+        if base is not None:
+            own_base, log = base, []
+            state = HardState(state.term, state.vote, base[0])
+            self.history.append((own_base, log, state))
         for e in new_entries:
-            log = [*log[: e.index - 1], e]
-            self.history.append((log, state))
+            log = [*log[: e.index - 1 - own_base[0]], e]
+            self.history.append((own_base, log, state))
         if hard_state is not None:
-            self.history.append((log, hard_state))
+            self.history.append((own_base, log, hard_state))
 
-    def accepts(self, recovery) -> int | None:
-        """Which moment this is, the latest if several; None where there was no such moment."""
-        for moment in range(len(self.history) - 1, self.synced_count - 1, -1):
-            log, state = self.history[moment]
-            if log and log[-1].term > state.term:
-                state = HardState(log[-1].term, 0, state.commit_index)
-            if recovery.entries == log and recovery.hard_state == state:
-                return moment
-        return None
+    def view(self, moment: int):
+        """What a recovery beside the snapshot must say of that moment."""
+        base, log, state = self.history[moment]
+        if self.snapshot is not None:
+            index, term = self.snapshot
+            terms = {base[0]: base[1]} | {e.index: e.term for e in log}
+            log = [e for e in log if e.index > index] if terms.get(index) == term else []
+            base = self.snapshot
+        last_term = log[-1].term if log else base[1]
+        term, vote = (state.term, state.vote) if last_term <= state.term else (last_term, 0)
+        return base, log, HardState(term, vote, max(state.commit_index, base[0]))
+
+    def accepts(self, recovery) -> bool:
+        """Whether there was such a moment, not older than the last sync."""
+        return any(meaning(recovery) == self.view(moment)
+                   for moment in range(len(self.history) - 1, self.synced_count - 1, -1))
 
 
-def random_append(generator, log, state):
+def random_append(generator, base, log, state):
     """Entries and a hard state as Raft would write them: conflicts only above the commit index."""
+    last = base[0] + len(log)
     term = state.term + (generator.random() < 0.3)
     # A follower's log may end in a term that its own has not been written for.
-    term = max(term, log[-1].term if log else 0)
-    first = len(log) + 1
+    term = max(term, log[-1].term if log else base[1])
+    first = last + 1
     if term > state.term and generator.random() < 0.5:
-        first = generator.randint(state.commit_index + 1, len(log) + 1)
+        first = generator.randint(state.commit_index + 1, last + 1)
     count = generator.choice((0, 1, 1, 2, 5))
     new = [entry(first + i, term, generator.randbytes(generator.choice((0, 8, 90))))
            for i in range(count)]
-    last = first + count - 1 if new else len(log)
+    last = first + count - 1 if new else last
     if new and generator.random() < 0.4:
         return new, None
     commit_index = generator.randint(state.commit_index, max(last, state.commit_index))
     vote = state.vote if term == state.term and state.vote else generator.randint(0, 3)
     return new, HardState(term, vote, commit_index)
+
+
+def random_snapshot(generator, log, model):
+    """A snapshot of the node's own, of what it has applied: durable and committed entries."""
+    base, durable, state = model.history[model.synced_count]
+    if state.commit_index > base[0]:
+        index = generator.randint(base[0] + 1, state.commit_index)
+        if model.snapshot is None or index > model.snapshot[0]:
+            model.snapshot = log.snapshot = index, durable[index - base[0] - 1].term
+    if model.snapshot is not None:
+        log.drop(model.snapshot[0], generator.choice((None, 0, 1)))
+
+
+def random_base(generator, log, model):
+    """Another's snapshot, received: beyond this log, or of another term than it has there."""
+    base, entries, state = model.history[-1]
+    last = base[0] + len(entries)
+    if state.commit_index < last and generator.random() < 0.5:
+        index = generator.randint(state.commit_index + 1, last)
+        term = entries[index - base[0] - 1].term + 1
+    else:
+        index, term = last + generator.randint(1, 3), state.term + generator.randint(1, 2)
+    term = max(term, entries[-1].term if entries else base[1])
+    if model.snapshot is not None and index <= model.snapshot[0]:
+        return None
+    model.snapshot = log.snapshot = index, term
+    return model.snapshot
 
 
 def crash(generator, log, unsynced, block_bytes):
@@ -95,8 +139,8 @@ def crash_in_the_making(generator, log):
 
 
 def no_cut_goes_unnoticed(generator, log, recovery):
-    """Whatever holds something a node may have acknowledged is missed when it is cut or lost."""
-    number = generator.randint(1, recovery.segment_number)
+    """What a node may have acknowledged is missed when it is cut or lost, if it was needed."""
+    number = generator.randint(min(log.segments), recovery.segment_number)
     lost = log.copy()
     del lost[number]
     cut = log.copy()
@@ -104,22 +148,41 @@ def no_cut_goes_unnoticed(generator, log, recovery):
     blank = log.copy()
     blank[number] = bytearray(generator.choice((0, 100, len(blank[number]))))
     for segments in (lost, cut, blank):
-        with pytest.raises(Damage) as caught:
-            recover_from(segments)
-        assert caught.value.segment_number == number
+        try:
+            mended = recover_from(segments, snapshot=log.snapshot)
+        except Damage as damage:
+            # Without the first, the one behind it is where the log does not begin.
+            assert damage.segment_number == number or number == min(log.segments)
+        else:
+            assert log.snapshot is not None and number < recovery.segment_number
+            assert meaning(mended) == meaning(recovery)
 
 
+def is_rebased(log, generator, model):
+    """Sometimes another's snapshot comes; what the log must write then, and what it means."""
+    base = random_base(generator, log, model) if generator.random() < 0.04 else None
+    if base is None:
+        return random_append(generator, *model.history[-1]), None
+    # Raft goes on from what the snapshot left it with.
+    term = max(model.history[-1][2].term, base[1])
+    return ([], HardState(term, 0, base[0])
+            if term > model.history[-1][2].term else None), base
+
+
+@pytest.mark.parametrize("has_snapshots", [False, True])
 @pytest.mark.parametrize("seed", range(5000 if SOAK else 150))
-def test_any_crash_leaves_a_moment_not_older_than_the_last_sync(seed):
+def test_any_crash_leaves_a_moment_not_older_than_the_last_sync(seed, has_snapshots):
     generator = random.Random(seed)
     log = MemoryLog(generator.choice((512, 1024, 4096)))
     model = Model()
     for _ in range(6):  # lives of the same log
         unsynced, ends = [], []
         for _ in range(generator.randint(1, 25)):
-            new, state = random_append(generator, *model.history[-1])
-            batch = log.append(new, state, synced=False)
-            model.write(new, state)
+            (new, state), base = (
+                is_rebased(log, generator, model) if has_snapshots
+                else (random_append(generator, *model.history[-1]), None))
+            batch = log.append(new, state, base, synced=False)
+            model.write(new, state, base)
             unsynced += batch.writes
             ends.append((batch.end, len(model.history) - 1))
             if generator.random() < 0.3:
@@ -130,12 +193,13 @@ def test_any_crash_leaves_a_moment_not_older_than_the_last_sync(seed):
                 if generator.random() < 0.3 and (marker := log.writer.idle_marker()):
                     log.write(marker, synced=False)
                     unsynced += marker.writes
+            if has_snapshots and generator.random() < 0.1:
+                random_snapshot(generator, log, model)
         crash(generator, log, unsynced, generator.choice((16, 64, 512)))
         if generator.random() < 0.5:
             crash_in_the_making(generator, log)
         recovery = log.restart()
-        moment = model.accepts(recovery)
-        assert moment is not None, (recovery, model.synced_count, len(model.history))
+        assert model.accepts(recovery), (recovery, model.synced_count, len(model.history))
         no_cut_goes_unnoticed(generator, log, recovery)
-        model.history = [(recovery.entries[:], recovery.hard_state)]
+        model.history = [meaning(recovery)]
         model.synced_count = 0

@@ -16,6 +16,7 @@ from seafoam._core.wal import (
     recover,
 )
 from seafoam._core.wire import (
+    RECORD_FRONT,
     RECORD_HEADER_BYTES,
     SEGMENT_HEADER_BYTES,
     Operation,
@@ -35,6 +36,8 @@ class MemoryLog:
 
     def __init__(self, segment_bytes: int = 4096) -> None:
         self.segment_bytes = segment_bytes
+        #: Index and term of a snapshot beside the log.
+        self.snapshot: tuple[int, int] | None = None
         header = first_segment(NODE_ID, GENERATION, segment_bytes)
         self.segments = {1: bytearray(header.ljust(segment_bytes, b"\0"))}
         self.writer = WalWriter(self.recover(), segment_bytes)
@@ -62,26 +65,44 @@ class MemoryLog:
             self.writer.synced_to(batch.end)
         return batch
 
-    def append(self, entries, hard_state=None, *, synced: bool = True) -> WalBatch:
-        return self.write(self.writer.append(entries, hard_state), synced=synced)
+    def append(self, entries, hard_state=None, base=None, *, synced: bool = True) -> WalBatch:
+        return self.write(self.writer.append(entries, hard_state, base), synced=synced)
+
+    def drop(self, index: int, count: int | None = None) -> list[int]:
+        """Remove what a snapshot at `index` makes unnecessary, or so many segments of it."""
+        numbers = self.writer.droppable(index)[:count]
+        for number in numbers:
+            self.writer.dropped(number)
+            del self.segments[number]
+        return numbers
 
     def recover(self) -> Recovery:
-        return recover_from(self.segments)
+        return recover_from(self.segments, snapshot=self.snapshot)
 
     def restart(self) -> Recovery:
         """Recover, cut as a disk would, and go on behind what is left."""
         recovery = self.recover()
         for number, begin, end in recovery.stale:
             self.segments[number][begin:end] = bytes(end - begin)
+        for number in recovery.unneeded:
+            del self.segments[number]
         assert self.recover().torn is None
         self.writer = WalWriter(recovery, self.segment_bytes)
         return recovery
 
 
-def recover_from(segments: dict[int, bytearray], node_id: int = NODE_ID) -> Recovery:
+def recover_from(
+    segments: dict[int, bytearray], node_id: int = NODE_ID,
+    snapshot: tuple[int, int] | None = None,
+) -> Recovery:
     """What a disk would find in these; the files are as long as they are here."""
     return recover([(number, bytes(data), len(data)) for number, data in sorted(segments.items())],
-                   node_id)
+                   node_id, snapshot)
+
+
+def meaning(recovery: Recovery):
+    """What a recovery says of the node's state."""
+    return recovery.base, recovery.entries, recovery.hard_state
 
 
 def command(text: bytes) -> bytes:
@@ -154,11 +175,17 @@ def record_offsets(data: bytes) -> list[int]:
     return offsets
 
 
+def front(index: int, term: int, state: HardState, *, generation: int) -> bytes:
+    """The first record of a segment behind the first."""
+    payload = struct.pack("<QQQ", state.term, state.vote, state.commit_index)
+    return record(RECORD_FRONT, index, term, payload, generation=generation)
+
+
 def torn_rotation():
     """Entries 1 and 2, synced, and a batch over segments 1 to 4 that is not."""
     log = MemoryLog(512)
     log.append(entries(1, 2))
-    batch = log.append([entry(i, 1, b"x" * 70) for i in range(3, 12)], synced=False)
+    batch = log.append([entry(i, 1, b"x" * 70) for i in range(3, 10)], synced=False)
     assert [number for number, _, _ in batch.writes] == [1, 2, 3, 4]
     return log, record_offsets(bytes(log.segments[1]))
 

@@ -9,7 +9,10 @@ from seafoam._core.pack cimport get_u32, put_u64
 from seafoam._core.status cimport STATUS_DAMAGED, STATUS_OK
 from seafoam._core.wal_recovery cimport FIRST_SEGMENT_NUMBER, Recovery, header_bytes, payload_of
 from seafoam._core.wire cimport (
+    FRONT_BYTES,
+    RECORD_BASE,
     RECORD_ENTRY,
+    RECORD_FRONT,
     RECORD_HARD_STATE,
     RECORD_HEADER_BYTES,
     RECORD_MARKER,
@@ -100,6 +103,10 @@ cdef class WalWriter:
         self._data_end = recovery.data_end
         ensure(recovery._places is not None, "a writer went on from this recovery already")
         self._places, recovery._places = recovery._places, None
+        self._last_index, self._last_term = recovery._written_last
+        self._hard_state = recovery._written_state
+        self._due_base = recovery.base if recovery.must_rebase else None
+        self._base_end = (0, 0)
 
     def __dealloc__(self):
         buffer_free(&self._piece)
@@ -109,35 +116,25 @@ cdef class WalWriter:
         """What of records still fits the segment that is being written."""
         return self._end_offset - self.offset
 
-    cpdef WalBatch append(self, list entries, HardState hard_state):
-        """The bytes of a batch: a marker, the entries, the hard state where it is not None."""
+    cpdef WalBatch append(self, list entries, HardState hard_state, tuple base=None):
+        """The bytes of a batch: a marker, the base, the entries, and then the hard state.
+
+        `base` is (index, term) where a snapshot, which must be durable, takes the place of all
+        that the log holds; the entries go on behind it. It and the hard state may be None.
+        """
         cdef list writes = []
         cdef Entry entry
-        cdef Record record
-        cdef uint8_t vote[8]
-        self._piece_offset = self.offset
-        self._put_marker(writes)
+        self._begin_batch(writes)
+        if self._due_base is not None:
+            self._put_base(writes, self._due_base)
+            self._due_base = None
+        if base is not None:
+            self._put_base(writes, base)
         for entry in entries:
-            ensure(1 <= entry.index <= self._places.count() + 1,
-                   f"entry {entry.index} cannot follow entry {self._places.count()}")
-            record.type = RECORD_ENTRY
-            record.kind = entry.kind
-            record.index = entry.index
-            record.term = entry.term
-            record.payload = <const uint8_t*><const char*>entry.data
-            record.payload_bytes = len(entry.data)
-            self._put(writes, &record)
-            self._places.put(entry.index, self.segment_number, self.offset - record.record_bytes)
+            self._put_entry(writes, entry)
         if hard_state is not None:
-            put_u64(vote, hard_state.vote)
-            record.type = RECORD_HARD_STATE
-            record.kind = 0
-            record.index = hard_state.commit_index
-            record.term = hard_state.term
-            record.payload = vote
-            record.payload_bytes = sizeof(vote)
-            self._put(writes, &record)
-        if entries or hard_state is not None:
+            self._put_hard_state(writes, hard_state)
+        if entries or hard_state is not None or base is not None:
             self._data_end = (self.segment_number, self.offset)
         return self._batch(writes)
 
@@ -149,8 +146,7 @@ cdef class WalWriter:
         cdef list writes = []
         if self._synced < self._data_end or self._marked >= self._data_end:
             return None
-        self._piece_offset = self.offset
-        self._put_marker(writes)
+        self._begin_batch(writes)
         return self._batch(writes)
 
     cpdef synced_to(self, tuple position):
@@ -160,26 +156,84 @@ cdef class WalWriter:
                f"{(self.segment_number, self.offset)}")
         self._synced = position
 
-    cdef int _put_marker(self, list writes) except -1:
+    # -- records ---------------------------------------------------------------------------------
+
+    cdef int _begin_batch(self, list writes) except -1:
         cdef Record record
-        record.type = RECORD_MARKER
-        record.kind = 0
-        record.index = self._synced[0]
-        record.term = self._synced[1]
-        record.payload = NULL
-        record.payload_bytes = 0
+        self._piece_offset = self.offset
+        if self.segment_number != FIRST_SEGMENT_NUMBER and self.offset == SEGMENT_HEADER_BYTES:
+            self._add_front()  # a crash left the segment without it
+        _fill(&record, RECORD_MARKER, self._synced)
         self._put(writes, &record)
         self._marked = self._synced
         return 0
 
+    cdef int _put_base(self, list writes, tuple base) except -1:
+        cdef Record record
+        cdef HardState before = self._hard_state
+        ensure(base[0] >= before.commit_index and base[0] > 0 and base[1] > 0,
+               f"entry {before.commit_index} is committed: no log can go on behind {base}")
+        _fill(&record, RECORD_BASE, base)
+        self._put(writes, &record)
+        self._places.reset(base[0] + 1)
+        self._last_index, self._last_term = base
+        self._hard_state = HardState(before.term, before.vote, base[0])
+        self._base_end = (self.segment_number, self.offset)
+        return 0
+
+    cdef int _put_entry(self, list writes, Entry entry) except -1:
+        cdef Record record
+        ensure(self._places.first_index <= entry.index <= self._places.last_index() + 1,
+               f"entry {entry.index} cannot follow entry {self._places.last_index()}")
+        record.type = RECORD_ENTRY
+        record.kind = entry.kind
+        record.index = entry.index
+        record.term = entry.term
+        record.payload = <const uint8_t*><const char*>entry.data
+        record.payload_bytes = len(entry.data)
+        self._put(writes, &record)
+        self._places.put(entry.index, self.segment_number,
+                         self.offset - RECORD_HEADER_BYTES - record.payload_bytes)
+        self._last_index = entry.index
+        self._last_term = entry.term
+        return 0
+
+    cdef int _put_hard_state(self, list writes, HardState hard_state) except -1:
+        cdef Record record
+        cdef uint8_t vote[8]
+        put_u64(vote, hard_state.vote)
+        record.type = RECORD_HARD_STATE
+        record.kind = 0
+        record.index = hard_state.commit_index
+        record.term = hard_state.term
+        record.payload = vote
+        record.payload_bytes = sizeof(vote)
+        self._put(writes, &record)
+        self._hard_state = hard_state
+        return 0
+
+    cdef int _add_front(self) except -1:
+        cdef Record record
+        cdef uint8_t state[FRONT_BYTES - RECORD_HEADER_BYTES]
+        put_u64(state, self._hard_state.term)
+        put_u64(state + 8, self._hard_state.vote)
+        put_u64(state + 16, self._hard_state.commit_index)
+        record.type = RECORD_FRONT
+        record.kind = 0
+        record.index = self._last_index
+        record.term = self._last_term
+        record.payload = state
+        record.payload_bytes = sizeof(state)
+        return self._add(&record)
+
     cdef int _put(self, list writes, Record* record) except -1:
         cdef size_t record_bytes = RECORD_HEADER_BYTES + record.payload_bytes
-        record.record_bytes = record_bytes
-        ensure(record_bytes <= WAL_RECORD_BYTES_MAX
-               and record_bytes <= self.segment_bytes - SEGMENT_HEADER_BYTES - RECORD_HEADER_BYTES,
-               f"a record of {record_bytes} bytes does not fit a segment")
+        ensure(record_bytes <= WAL_RECORD_BYTES_MAX,
+               f"a record of {record_bytes} bytes does not fit the log")
         if record_bytes > self._end_offset - self.offset:
             self._rotate(writes)
+            ensure(record_bytes <= self._end_offset - self.offset,
+                   f"a record of {record_bytes} bytes does not fit a segment")
         return self._add(record)
 
     cdef int _add(self, Record* record) except -1:
@@ -193,12 +247,7 @@ cdef class WalWriter:
 
     cdef int _rotate(self, list writes) except -1:
         cdef Record record
-        record.type = RECORD_ROTATION
-        record.kind = 0
-        record.index = self.segment_number + 1
-        record.term = SEGMENT_HEADER_BYTES
-        record.payload = NULL
-        record.payload_bytes = 0
+        _fill(&record, RECORD_ROTATION, (self.segment_number + 1, SEGMENT_HEADER_BYTES))
         self._add(&record)
         self._flush(writes)
         self.segment_number += 1
@@ -207,7 +256,7 @@ cdef class WalWriter:
         self._end_offset = self.segment_bytes - RECORD_HEADER_BYTES
         self._piece_offset = SEGMENT_HEADER_BYTES
         self.offset = SEGMENT_HEADER_BYTES
-        return 0
+        return self._add_front()
 
     cdef int _flush(self, list writes) except -1:
         if self._piece.used_bytes != 0:
@@ -225,6 +274,45 @@ cdef class WalWriter:
         batch.end = (self.segment_number, self.offset)
         return batch
 
+    # -- dropping --------------------------------------------------------------------------------
+
+    cpdef list droppable(self, uint64_t index):
+        """The numbers of the segments that a snapshot at `index` makes unnecessary, in order.
+
+        They hold no entry that is not below `index`, and what the log needs without them is
+        synced. They may be removed, durably and each before the next.
+        """
+        cdef uint64_t limit, place
+        if self._due_base is not None or self._synced < self._base_end:
+            return []  # what the log holds may contradict the snapshot
+        # The front of the one that is then the first must be there.
+        limit = self._synced[0]
+        if self._synced[1] <= SEGMENT_HEADER_BYTES:
+            limit -= 1
+        index = max(index, self._places.first_index)
+        if index <= self._places.last_index():
+            place = self._places.of(index)
+            limit = min(limit, place >> 32)
+            if (place >> 32, place & 0xffffffff) >= self._synced:
+                return []
+        if limit < self._places.fronts_from:
+            return []
+        return list(range(self._places.first_segment, limit))
+
+    cpdef dropped(self, uint64_t segment_number):
+        """This segment and all before it are going: nothing is read from them any more."""
+        ensure(segment_number < self.segment_number, "the segment that is written to stays")
+        self._places.drop_to(segment_number)
+
+    cpdef uint64_t bytes_behind(self, uint64_t index):
+        """How much log there is behind the entry at `index`, as far as it is kept."""
+        cdef uint64_t place
+        index = max(index + 1, self._places.first_index)
+        if index > self._places.last_index():
+            return 0
+        place = self._places.of(index)
+        return ((self.segment_number - (place >> 32)) * self.segment_bytes
+                + self.offset - (place & 0xffffffff))
 
     # -- reading back ----------------------------------------------------------------------------
 
@@ -244,7 +332,7 @@ cdef class WalWriter:
         cdef size_t record_bytes
         ensure(first_index <= last_index and self._places.of(first_index) < synced,
                f"entries {first_index} to {last_index} are not on disk")
-        for index in range(first_index, min(last_index, self._places.count()) + 1):
+        for index in range(first_index, min(last_index, self._places.last_index()) + 1):
             place = self._places.of(index)
             if place >= synced:
                 break
@@ -264,7 +352,7 @@ cdef class WalWriter:
     cdef Entry _decode(self, bytes data, size_t at, uint64_t index, uint64_t place):
         cdef Record record
         cdef uint64_t number = place >> 32
-        cdef uint32_t generation = self._places._generations[number - 1]
+        cdef uint32_t generation = self._places.generation_of(number)
         cdef int status = STATUS_DAMAGED
         if at < <size_t>len(data):
             status = get_record(<const uint8_t*><const char*>data + at, len(data) - at,
@@ -283,6 +371,16 @@ cdef bytes _read(object read_segment, uint64_t place, size_t least_bytes, size_t
     if size < least_bytes:
         size = least_bytes
     return read_segment(place >> 32, place & 0xffffffff, size)
+
+
+cdef inline void _fill(Record* record, uint32_t record_type, tuple position):
+    # A record that is nothing but two numbers.
+    record.type = record_type
+    record.kind = 0
+    record.index = position[0]
+    record.term = position[1]
+    record.payload = NULL
+    record.payload_bytes = 0
 
 
 # How long the record at a place says it is; no longer than one can be. Only its checksum will

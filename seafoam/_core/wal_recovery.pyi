@@ -12,8 +12,10 @@ class Damage(DataDamaged):
 class EntryPlaces: ...
 
 class Recovery:
+    base: tuple[int, int]
     entries: list[Entry]
     hard_state: HardState
+    must_rebase: bool
     node_id: int
     segment_number: int
     offset: int
@@ -22,10 +24,15 @@ class Recovery:
     marked: tuple[int, int]
     data_end: tuple[int, int]
     stale: list[tuple[int, int, int]]
+    unneeded: list[int]
     @property
     def torn(self) -> tuple[int, int] | None: ...
     @property
     def header(self) -> bytes: ...
 
 def segment_name(segment_number: int) -> str: ...
-def recover(segments: Iterable[tuple[int, bytes, int]], node_id: int) -> Recovery: ...
+def recover(
+    segments: Iterable[tuple[int, bytes, int]],
+    node_id: int,
+    snapshot: tuple[int, int] | None = None,
+) -> Recovery: ...

@@ -48,7 +48,15 @@
 #                                                      was synced when this was written
 #    4 rotation    0          next segment    offset   none; the last record of its segment: the
 #                                                      records go on there, behind the header
+#    5 base        0          entry's index   its term none; a snapshot is durable that holds this
+#                                                      entry and all before it: they are no part
+#                                                      of the log any more, it goes on behind it
+#    6 front       0          entry's index   its term 24 bytes: term, vote and commit index of
+#                                                      the last hard state; the entry is the last
+#                                                      before this segment. Zeros: there was none
 #
+#   A front is the first record of every segment but number 1, so that the segments before any one
+#   can go once a snapshot covers their entries. (Logs of earlier versions have segments without.)
 #   There is always room for a rotation record behind the others. The next segment's header is
 #   durable before it is written, so one that has none then was lost or cut, not torn.
 #
@@ -102,6 +110,8 @@ cpdef enum:
 
     SEGMENT_HEADER_BYTES = 48
     RECORD_HEADER_BYTES = 32
+    # A front, header and payload.
+    FRONT_BYTES = 56
     META_BYTES = 32
     HASH_SEED_BYTES = 16
 
@@ -109,6 +119,8 @@ cpdef enum:
     RECORD_HARD_STATE = 2
     RECORD_MARKER = 3
     RECORD_ROTATION = 4
+    RECORD_BASE = 5
+    RECORD_FRONT = 6
 
     OPERATION_GET = 1
     OPERATION_SET = 2

@@ -157,7 +157,11 @@ cdef int get_record(const uint8_t* data, size_t data_bytes, uint32_t generation,
         return STATUS_UNKNOWN_TYPE
     if record.type == RECORD_HARD_STATE:
         return STATUS_OK if record.kind == 0 and payload_bytes == VOTE_BYTES else STATUS_DAMAGED
-    if record.type == RECORD_MARKER or record.type == RECORD_ROTATION:
+    if record.type == RECORD_FRONT:
+        return (STATUS_OK if record.kind == 0
+                and payload_bytes == FRONT_BYTES - RECORD_HEADER_BYTES else STATUS_DAMAGED)
+    if (record.type == RECORD_MARKER or record.type == RECORD_ROTATION
+            or record.type == RECORD_BASE):
         return STATUS_OK if record.kind == 0 and payload_bytes == 0 else STATUS_DAMAGED
     return STATUS_UNKNOWN_TYPE
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -29,3 +30,12 @@ def client(node: NodeProcess) -> Iterator[Client]:
 def key(request: pytest.FixtureRequest) -> str:
     """A key of the test's own."""
     return request.node.name
+
+
+@pytest.fixture
+def no_forced_switches() -> Iterator[None]:
+    """A thread that has the GIL keeps it until it lets go of it by itself."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1000.0)
+    yield
+    sys.setswitchinterval(before)

@@ -8,11 +8,12 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from gil import ran_inside
 from map_support import in_child, new_writer, sized, stamped, wait_for
 from seafoam._core import limits
 from seafoam._core.map import MapReader, MapWriter
@@ -236,50 +237,6 @@ def test_a_multi_key_read_is_one_moment_among_single_writes() -> None:
 
 
 # --- the GIL ---
-
-
-@pytest.fixture
-def no_forced_switches() -> Iterator[None]:
-    """A thread that has the GIL keeps it until it lets go of it by itself."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1000.0)
-    yield
-    sys.setswitchinterval(before)
-
-
-class Neighbour:
-    """A thread that takes the GIL whenever it is free, and counts how often it had it."""
-
-    def __init__(self) -> None:
-        self.turns = 0
-        self._stop = False
-        self._lock = threading.Lock()
-        self._thread = threading.Thread(target=self._run)
-
-    def _run(self) -> None:
-        while not self._stop:
-            self.turns += 1
-            with self._lock:
-                os.sched_yield()  # lets go of the GIL and takes it again
-
-    def __enter__(self) -> Neighbour:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._stop = True
-        self._thread.join()
-
-
-def ran_inside(call: Callable[[], Any], attempts: int) -> bool:
-    """Whether the neighbour had the GIL during one of so many calls."""
-    with Neighbour() as neighbour:
-        for _ in range(attempts):
-            before = neighbour.turns
-            call()
-            if neighbour.turns != before:
-                return True
-    return False
 
 
 def many_keys(writer: MapWriter) -> list[str]:

@@ -71,6 +71,9 @@ cpdef enum:
     WAL_SEGMENT_BYTES = 67108864
     # The largest record: a full batch body in its binary form and its framing.
     WAL_RECORD_BYTES_MAX = 16777216
+    # One block of a snapshot is full with this much: what a reader of the file holds of it, and
+    # what a loop that loads a map does between two looks at its other work.
+    SNAPSHOT_BLOCK_BYTES = 1048576
     # The map's pages are reserved in steps: 64 MiB at once takes 24 ms, this well under one.
     RESERVE_STEP_BYTES = 2097152
     # One frame between nodes on the connection that heartbeats take: behind a larger one they

@@ -27,6 +27,7 @@ __all__ = [
     "PeerRefused",
     "Refusal",
     "SeafoamError",
+    "SnapshotLost",
     "StartError",
     "ViewRefused",
     "ensure",
@@ -136,6 +137,10 @@ class DiskFailed(SeafoamError):
 
 class CapacityExceeded(SeafoamError):
     """This machine cannot hold a committed entry. It cannot be skipped: the node must stop."""
+
+
+class SnapshotLost(SeafoamError):
+    """A snapshot of the map was closed, or gave its memory back to a write that needed it."""
 
 
 class ConfigurationRefused(SeafoamError):

@@ -74,6 +74,12 @@ cpdef enum:
     # One block of a snapshot is full with this much: what a reader of the file holds of it, and
     # what a loop that loads a map does between two looks at its other work.
     SNAPSHOT_BLOCK_BYTES = 1048576
+    # A snapshot is synced so often while it is written: what a sync of it can keep the log's next
+    # one waiting for.
+    SNAPSHOT_SYNC_BYTES = 8388608
+    # How fast a snapshot is written, and no faster: a tenth to a half of what disks take, the rest
+    # of which is the log's.
+    SNAPSHOT_BYTES_PER_SECOND = 67108864
     # The map's pages are reserved in steps: 64 MiB at once takes 24 ms, this well under one.
     RESERVE_STEP_BYTES = 2097152
     # One frame between nodes on the connection that heartbeats take: behind a larger one they

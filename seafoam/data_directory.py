@@ -3,7 +3,9 @@
     LOCK   held by flock while a process uses the directory; holds its pid
     META   the node's id, made once, and whether its log has begun; a directory is whole from the
            moment it is there
-    wal/   the log's segments, %016x.wal, each of a fixed size reserved before its first byte
+    wal/   the log's segments, %016x.wal, each of a fixed size reserved before its first byte;
+           numbered without a gap, from 1 on or from where a snapshot makes those before needless
+    snapshots/   see snapshot_store.py
 
 Owns the names in the directory and every call that makes, renames, reserves, cuts or removes a
 file. Must never return what was read before it is durable, and never touch a directory that is
@@ -68,7 +70,7 @@ class DataDirectory:
 
     def lock(self) -> None:
         """Make the directory where there is none, and keep every other process out of it."""
-        _make_directories(self.path)
+        make_directories(self.path)
         self._refuse_foreign()
         fd = os.open(self.path / LOCK, OPEN_FLAGS | os.O_CREAT, 0o600)
         self._lock_fds = [fd, os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)]
@@ -117,7 +119,7 @@ class DataDirectory:
 
     def _make(self, node_id: int) -> None:
         self._discard_unfinished()
-        _make_directories(self._wal)
+        make_directories(self._wal)
         # Drawn apart from the id, which everybody may know: a client that knew it could put what
         # looks like a record into a key.
         generation = int.from_bytes(os.urandom(4), "little")
@@ -129,12 +131,12 @@ class DataDirectory:
         new = self.path / META_NEW
         fd = os.open(new, OPEN_FLAGS | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
-            _write_all(fd, meta, 0)
+            write_all(fd, meta, 0)
             os.fsync(fd)
         finally:
             os.close(fd)
         new.rename(self.path / META)
-        _sync_directory(self.path)
+        sync_directory(self.path)
 
     def note_begun(self) -> None:
         """Write down that the log holds something, which must be durable; once in its life."""
@@ -158,22 +160,28 @@ class DataDirectory:
 
     # -- what is in it -------------------------------------------------------------------------
 
-    def recover(self, node_id: int) -> Recovery:
-        """Everything the log holds, durable, with what is torn at its end cut off."""
+    def recover(self, node_id: int, snapshot: tuple[int, int] | None = None) -> Recovery:
+        """Everything the log holds, durable, with what is torn at its end cut off.
+
+        `snapshot` is (index, term) of one that is durable: damage in what it makes needless is
+        mended, which is to say removed.
+        """
         numbers = self._segment_numbers()
         try:
-            recovery = recover(self._read_segments(numbers), node_id)
+            recovery = recover(_Again(self, numbers), node_id, snapshot)
             self._check_begun(recovery)
         except DataDamaged as error:
             raise DataDamaged(f"{self._wal}/{error}") from None
         except StartError as error:
             raise StartError(f"{self._wal}/{error}") from None
-        _sync_directory(self._wal)
-        _sync_directory(self.path)
+        sync_directory(self._wal)
+        sync_directory(self.path)
         for number, begin, end in reversed(recovery.stale):
             self._blank(number, begin, end)
         if recovery.data_end != (0, 0):
             self.note_begun()
+        for number in recovery.unneeded:
+            self.remove_segment(number)
         # One is kept, prepared; the last goes first, so that a crash leaves no gap.
         for number in sorted(numbers, reverse=True):
             if number > recovery.segment_number + 1:
@@ -196,13 +204,11 @@ class DataDirectory:
             refuse_other_than_file(self._wal / name)
         return [int(name[:16], 16) for name in segments]
 
-    def _read_segments(self, numbers: list[int]) -> Iterator[tuple[int, bytes, int]]:
+    def read_segments(self, numbers: list[int]) -> Iterator[tuple[int, bytes, int]]:
+        """Number, bytes and length of each of these files, durable."""
         for number in numbers:
-            fd = os.open(self._path(number), OPEN_FLAGS)
+            fd = open_for_reading(self._path(number))
             try:
-                sync_data(fd)
-                if hasattr(os, "posix_fadvise"):
-                    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
                 data = _read_written(fd)
                 file_bytes = os.fstat(fd).st_size
             finally:
@@ -224,7 +230,7 @@ class DataDirectory:
         # In place: truncating would give back room that another process may take.
         fd = os.open(self._path(number), OPEN_FLAGS)
         try:
-            _write_all(fd, bytes(end - begin), begin)
+            write_all(fd, bytes(end - begin), begin)
             sync_data(fd)
         finally:
             os.close(fd)
@@ -239,7 +245,7 @@ class DataDirectory:
         fd = os.open(self._path(number), OPEN_FLAGS)
         try:
             # A copied directory has holes where zeros were.
-            _reserve(fd, size)
+            reserve(fd, size)
             os.fsync(fd)
             # None where the node ended while it was being prepared.
             if os.pread(fd, SEGMENT_HEADER_BYTES, 0) != header:
@@ -254,9 +260,9 @@ class DataDirectory:
         return self._path(number).exists()
 
     def remove_segment(self, number: int) -> None:
-        """Give back a segment that holds nothing, durably."""
+        """Give back a segment that holds nothing, or nothing that is needed; durably."""
         self._path(number).unlink()
-        _sync_directory(self._wal)
+        sync_directory(self._wal)
 
     def create_segment(self, number: int, header: bytes) -> int:
         """A descriptor of a new segment: its room, then its header, and its name are durable.
@@ -266,10 +272,10 @@ class DataDirectory:
         path = self._path(number)
         fd = os.open(path, OPEN_FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
         try:
-            _reserve(fd, self.segment_bytes)
+            reserve(fd, self.segment_bytes)
             os.fsync(fd)
             write_durably(fd, header, 0)
-            _sync_directory(self._wal)
+            sync_directory(self._wal)
         except BaseException:
             os.close(fd)
             with contextlib.suppress(OSError):
@@ -285,9 +291,33 @@ def refuse_other_than_file(path: Path) -> None:
         raise StartError(f"{path} is {kind} where a file belongs")
 
 
+class _Again:
+    """Segments that can be read more than once, as mending needs it."""
+
+    def __init__(self, directory: DataDirectory, numbers: list[int]) -> None:
+        self._directory = directory
+        self._numbers = numbers
+
+    def __iter__(self) -> Iterator[tuple[int, bytes, int]]:
+        return self._directory.read_segments(self._numbers)
+
+
+def open_for_reading(path: Path) -> int:
+    """A descriptor of a file whose bytes are durable, and are read from the disk itself."""
+    fd = os.open(path, OPEN_FLAGS)
+    try:
+        sync_data(fd)
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
 def write_durably(fd: int, data: bytes, offset: int) -> None:
     """Write and sync, on the caller's thread; OSError where either failed."""
-    _write_all(fd, data, offset)
+    write_all(fd, data, offset)
     sync_data(fd)
 
 
@@ -299,7 +329,8 @@ def sync_data(fd: int) -> None:
         os.fdatasync(fd)
 
 
-def _write_all(fd: int, data: bytes, offset: int) -> None:
+def write_all(fd: int, data: bytes, offset: int) -> None:
+    """Write at an offset; OSError where the disk did not take all of it."""
     written_bytes = os.pwrite(fd, data, offset)
     if written_bytes != len(data):
         raise OSError(errno.EIO, f"the disk took {written_bytes} of {len(data)} bytes")
@@ -322,17 +353,19 @@ def _read_written(fd: int) -> bytes:
     return data
 
 
-def _reserve(fd: int, size: int) -> None:
+def reserve(fd: int, size: int) -> None:
+    """Make a file so long, with room on the disk for all of it."""
     if sys.platform == "darwin":
         # There is no call that reserves without writing: what is not there yet is written.
         length = os.fstat(fd).st_size
         if length < size:
-            _write_all(fd, bytes(size - length), length)
+            write_all(fd, bytes(size - length), length)
     else:
         os.posix_fallocate(fd, 0, size)
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
+    """Make durable which names a directory holds."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
@@ -340,9 +373,10 @@ def _sync_directory(path: Path) -> None:
         os.close(fd)
 
 
-def _make_directories(path: Path) -> None:
+def make_directories(path: Path) -> None:
+    """Make a directory, and those above it that are not there, durably."""
     if path.is_dir():
         return
-    _make_directories(path.absolute().parent)
+    make_directories(path.absolute().parent)
     path.mkdir(exist_ok=True)
-    _sync_directory(path.absolute().parent)
+    sync_directory(path.absolute().parent)

@@ -1,15 +1,18 @@
 """The disk: a node's log in its data directory, one sync for all that waits.
 
-Implements `seafoam.ports.Disk` on a `DataDirectory`, a `WalWriter` and the disk thread. Owns the
-segments' descriptors and the callbacks of what is not durable yet. Must never call one before
-its bytes and all bytes before them are synced, never write past what is reserved, and never go on
-after a write or sync that failed.
+Implements `seafoam.ports.Disk` on a `DataDirectory`, a `WalWriter`, the disk thread and a
+`SnapshotStore`. Owns the segments' descriptors and the callbacks of what is not durable yet. Must
+never call one before its bytes and all bytes before them are synced, never write past what is
+reserved, and never go on after a write or sync that failed.
 
 The next segment is always prepared while the current one is written, by a thread of its own, so
 that a rotation waits for nothing and room is known ahead: what fits into the current and the
 prepared segment cannot meet a full disk. The disk is `full` from the moment that falls below a
 reserve, which only happens where the next segment cannot be prepared for want of room or of
 descriptors, or is asked for faster than it can be prepared.
+
+Snapshots are written by one more thread, and those received checked by another: neither a large
+file's syncs nor its checksums may wait for a segment, or a segment for them.
 
     append -> WalWriter -> queued in the disk thread ------------------> synced -> on_durable
                     \\--> waiting, only while its segment is prepared --/
@@ -26,14 +29,17 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from seafoam._core import limits
 from seafoam._core.disk_loop import DiskCounters, DiskLoop
 from seafoam._core.message import ENTRY_FOUNDING, Entry, HardState
 from seafoam._core.wal import Recovery, WalBatch, WalWriter, next_segment, segment_name
-from seafoam._core.wire import RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES
-from seafoam.data_directory import DataDirectory, write_durably
-from seafoam.errors import DataDamaged, DiskFailed, StartError, ensure
+from seafoam._core.wire import FRONT_BYTES, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES
+from seafoam.data_directory import DataDirectory, sync_data, write_durably
+from seafoam.errors import DataDamaged, DiskFailed, Refusal, SnapshotLost, StartError, ensure
+from seafoam.ports import SnapshotInfo
+from seafoam.snapshot_store import OpenSnapshot, SnapshotSource, SnapshotStore
 
 __all__ = ["FileDisk"]
 
@@ -75,6 +81,7 @@ class FileDisk:
         self._loop = loop
         self._on_failure = on_failure
         self._directory = DataDirectory(self.path, segment_bytes)
+        self._store = SnapshotStore(self.path)
         self._segment_bytes = segment_bytes
         self._reserve_bytes = segment_bytes // RESERVE_DIVISOR
         self._failure: DiskFailed | None = None
@@ -92,6 +99,10 @@ class FileDisk:
         self._preparer = ThreadPoolExecutor(1, thread_name_prefix="seafoam-prepare")
         self._lacks_next = False
         self._marker_timer: asyncio.TimerHandle | None = None
+        self._saver = ThreadPoolExecutor(1, thread_name_prefix="seafoam-snapshot")
+        self._receiver = ThreadPoolExecutor(1, thread_name_prefix="seafoam-receive")
+        self._is_saving = False
+        self._lacks_snapshot = False
 
     # -- opening and closing -------------------------------------------------------------------
 
@@ -118,7 +129,7 @@ class FileDisk:
             raise
 
     def _begin(self) -> Recovery:
-        recovery = self._directory.recover(self.node_id)
+        recovery = self._recover()
         if recovery.torn is not None:
             logger.warning(
                 "cut what was being written when the node last ended: %d bytes behind offset %d "
@@ -126,7 +137,7 @@ class FileDisk:
                 segment_name(recovery.segment_number),
             )
         # Empty or not by its entries: an earlier founding may have left its first marker.
-        self._is_unfounded = not recovery.entries
+        self._is_unfounded = not recovery.entries and self.snapshot is None
         current = recovery.segment_number
         self._header = recovery.header
         self._fds[current] = self._directory.open_segment(
@@ -140,6 +151,37 @@ class FileDisk:
         self._is_open = True
         self._prepare()
         self._await_idleness()
+        return recovery
+
+    def _recover(self) -> Recovery:
+        """What the newest whole snapshot and the log beside it hold."""
+        broken: list[tuple[Path, DataDamaged]] = []
+        info = None
+        for path in self._store.begin():
+            try:
+                info = self._store.check(path)
+                break
+            except DataDamaged as error:
+                broken.append((path, error))
+        try:
+            recovery = self._directory.recover(self.node_id, info and (info.index, info.term))
+        except DataDamaged:
+            if broken:  # the log is only as short as the snapshot allowed it to be
+                raise broken[0][1] from None
+            raise
+        for path, damage in broken:
+            # Of a snapshot that was received, this node may have acknowledged the entries: only a
+            # log that knows them committed has them without it.
+            if recovery.hard_state.commit_index < int(path.name[:16], 16):
+                raise damage
+        for path, damage in broken:
+            logger.warning("the log holds what this did, and it is removed: %s", damage)
+            self._store.remove(path)
+        if recovery.unneeded:
+            logger.warning("segments to %s of the log were damaged, and are removed: snapshot %s "
+                           "holds what they did", segment_name(recovery.unneeded[-1]), info)
+        if info is not None:
+            self._store.adopt(info)
         return recovery
 
     def _reopen_prepared(self, number: int) -> None:
@@ -185,6 +227,9 @@ class FileDisk:
         if self._is_open:
             self._is_open = False
             self._cancel_marker()
+            self._store.close()
+            self._saver.shutdown()
+            self._receiver.shutdown()
             self._preparer.shutdown()
             self._adopt_prepared()
             while self._waiting and self._take_segment(
@@ -217,21 +262,28 @@ class FileDisk:
         for fd in self._fds.values():
             os.close(fd)
         self._fds.clear()
+        self._store.let_go()
         self._preparer.shutdown()
         self._directory.unlock()
 
     # -- appending -----------------------------------------------------------------------------
 
     def append(
-        self, entries: list[Entry], hard_state: HardState | None, on_durable: Callable[[], None]
+        self,
+        entries: list[Entry],
+        hard_state: HardState | None,
+        on_durable: Callable[[], None],
+        base: tuple[int, int] | None = None,
     ) -> None:
         """As `seafoam.ports.Disk.append`."""
         if self._failure is not None:
             raise self._failure
         ensure(self._is_open, "an append to a disk that is not open")
-        ensure(entries or hard_state is not None, "an append of nothing")
+        ensure(entries or hard_state is not None or base is not None, "an append of nothing")
+        ensure(base is None or (self.snapshot is not None and base[0] <= self.snapshot.index),
+               f"a log cannot go on behind {base}, which no snapshot holds")
         self._cancel_marker()
-        self._waiting.append((self._writer.append(entries, hard_state), on_durable))
+        self._waiting.append((self._writer.append(entries, hard_state, base), on_durable))
         self._submit_waiting()
 
     def _has_segments(self, batch: WalBatch) -> bool:
@@ -321,6 +373,168 @@ class FileDisk:
         except OSError as error:
             raise DiskFailed(f"the log in {self.path} cannot be read: {error}") from None
 
+    # -- snapshots -----------------------------------------------------------------------------
+
+    @property
+    def snapshot(self) -> SnapshotInfo | None:
+        """As `seafoam.ports.Disk.snapshot`."""
+        return self._store.newest
+
+    def save_snapshot(
+        self, source: SnapshotSource, on_saved: Callable[[SnapshotInfo | None], None]
+    ) -> None:
+        """Write a snapshot while it is taken; returns at once, one at a time.
+
+        `on_saved` gets the newest, durable and named: this one, or a newer that was received
+        meanwhile. None where there was no room, or where the source was lost: it can be tried
+        again. Not called after a failure, or once the disk is closed.
+        """
+        ensure(self._is_open and not self._is_saving, "one snapshot is written at a time")
+        self._is_saving = True
+        self._in_thread(self._saver, partial(self._on_saved, on_saved), self._store.keep, source)
+
+    def _on_saved(
+        self, on_saved: Callable[[SnapshotInfo | None], None], saved: Future[SnapshotInfo]
+    ) -> None:
+        self._is_saving = False
+        try:
+            info: SnapshotInfo | None = saved.result()
+        except SnapshotLost:
+            info = None
+        except OSError as error:
+            if error.errno not in NOT_NOW:
+                self._fail(f"writing a snapshot failed: {error}")
+                return
+            if not self._lacks_snapshot:
+                logger.warning("a snapshot cannot be written in %s: %s; the log grows until it "
+                               "can", self._store.path, error.strerror)
+            self._lacks_snapshot = True
+            info = None
+        if info is not None:
+            self._lacks_snapshot = False
+            self._store.adopt(info)
+        on_saved(info)
+
+    def read_snapshot(self, file_id: int, offset: int, bytes_max: int) -> bytes:
+        """So many bytes of a snapshot, fewer at its end; none where there is none of this id."""
+        try:
+            return self._store.read(file_id, offset, bytes_max)
+        except OSError as error:
+            raise DiskFailed(f"snapshots in {self.path} cannot be read: {error}") from None
+
+    def receive_snapshot(self, file_id: int, offset: int, data: bytes, size_bytes: int) -> int:
+        """Take a piece of another node's snapshot; the offset of the one that is wanted next.
+
+        With no data it tells how much is here. A piece that is not the one wanted is left alone;
+        another id, or length, gives up what was received. DataDamaged for a length that no
+        snapshot has; Refusal `disk_full` where there is no room for it, or no file to be had;
+        DiskFailed, which `on_failure` has heard of as well.
+        """
+        ensure(self._is_open, "a snapshot received by a disk that is not open")
+        if self._failure is not None:
+            raise self._failure
+        try:
+            wanted = self._store.receive(file_id, offset, data, size_bytes)
+            fd = self._store.part_to_sync()
+        except OSError as error:
+            if error.errno in NOT_NOW:
+                raise Refusal("disk_full", "there is no room for a snapshot") from None
+            self._fail(f"writing a received snapshot failed: {error}")
+            raise self._failure or DiskFailed(str(error)) from None
+        if fd >= 0:
+            self._in_thread(self._receiver, self._on_synced, _sync_and_close, fd)
+        return wanted
+
+    def _on_synced(self, synced: Future[None]) -> None:
+        error = synced.exception()
+        if error is not None:
+            self._fail(f"a sync of a received snapshot failed: {error}")
+
+    def finish_receiving(
+        self, file_id: int, on_ready: Callable[[SnapshotInfo | StartError], None]
+    ) -> None:
+        """Check what was received and make it this node's snapshot; returns at once.
+
+        `on_ready` gets the newest, durable and named: this one, or a newer that was written
+        meanwhile; or what is wrong with it, after which it is gone and may be asked for again.
+        """
+        ensure(self._is_open, "a snapshot received by a disk that is not open")
+        part = self._store.take_part(file_id)
+        if part is None:
+            missing = DataDamaged(f"snapshot {file_id:016x} has not been received whole")
+            self._loop.call_soon(on_ready, missing)
+            return
+        def on_received(received: Future[SnapshotInfo]) -> None:
+            self._store.finished(file_id)
+            self._on_received(on_ready, received)
+
+        self._in_thread(self._receiver, on_received, self._store.finish, part)
+
+    def _on_received(
+        self, on_ready: Callable[[SnapshotInfo | StartError], None],
+        received: Future[SnapshotInfo],
+    ) -> None:
+        try:
+            info = received.result()
+        except StartError as error:
+            on_ready(error)
+        except OSError as error:
+            if error.errno in NOT_NOW:
+                on_ready(StartError(f"a snapshot cannot be kept now: {error.strerror}"))
+            else:
+                self._fail(f"keeping a received snapshot failed: {error}")
+        else:
+            self._store.adopt(info)
+            on_ready(info)
+
+    def open_snapshot(self, info: SnapshotInfo) -> OpenSnapshot:
+        """A snapshot from its beginning, for loading it: its head, then its data by blocks."""
+        try:
+            return OpenSnapshot(info)
+        except OSError as error:
+            raise DiskFailed(f"{info.path} cannot be read: {error.strerror}") from None
+
+    def drop_log(self, index: int) -> None:
+        """The log's segments whose entries are all below `index` may go; returns at once.
+
+        A snapshot must hold the entry at `index` and all before it.
+        """
+        ensure(self.snapshot is not None and index <= self.snapshot.index,
+               f"entries below {index} are dropped, and no snapshot holds them")
+        numbers = self._writer.droppable(index)
+        if numbers and self._is_open and self._failure is None:
+            self._writer.dropped(numbers[-1])
+            self._in_thread(self._preparer, self._on_dropped, self._remove_segments, numbers)
+
+    def _remove_segments(self, numbers: list[int]) -> None:
+        for number in numbers:
+            self._directory.remove_segment(number)
+
+    def _on_dropped(self, dropped: Future[None]) -> None:
+        error = dropped.exception()
+        if error is not None:
+            self._fail(f"removing segments of the log failed: {error}")
+
+    @property
+    def log_bytes(self) -> int:
+        """How much log a restart would read behind the snapshot."""
+        return self._writer.bytes_behind(self.snapshot.index if self.snapshot else 0)
+
+    def _in_thread(
+        self, thread: ThreadPoolExecutor, on_done: Callable[[Future[Any]], None],
+        function: Callable[..., object], *arguments: object,
+    ) -> None:
+        """Call a function in a thread; then, back on the loop, `on_done`, if the disk still is."""
+        def come_back(done: Future[Any]) -> None:
+            if not self._loop.is_closed():
+                self._loop.call_soon_threadsafe(self._if_open, on_done, done)
+
+        thread.submit(function, *arguments).add_done_callback(come_back)
+
+    def _if_open(self, on_done: Callable[[Future[Any]], None], done: Future[Any]) -> None:
+        if self._is_open and self._failure is None:
+            on_done(done)
+
     # -- segments ------------------------------------------------------------------------------
 
     def _close_before(self, number: int) -> None:
@@ -385,7 +599,8 @@ class FileDisk:
     def room_bytes(self) -> int:
         """What can still be written whatever happens to the disk's room."""
         written = self._writer.segment_number
-        fresh_bytes = self._segment_bytes - SEGMENT_HEADER_BYTES - RECORD_HEADER_BYTES
+        fresh_bytes = (self._segment_bytes - SEGMENT_HEADER_BYTES - FRONT_BYTES
+                       - RECORD_HEADER_BYTES)
         room_bytes = sum(fresh_bytes for number in self._fds if number > written)
         if written in self._fds:
             room_bytes += self._writer.room_bytes
@@ -427,6 +642,13 @@ class FileDisk:
             "last_sync_us": counters.last_sync_ns // 1000,
             "longest_sync_us": counters.longest_sync_ns // 1000,
         }
+
+
+def _sync_and_close(fd: int) -> None:
+    try:
+        sync_data(fd)
+    finally:
+        os.close(fd)
 
 
 def _random_id() -> int:

@@ -8,11 +8,12 @@ Everything runs on one thread, the event loop's; no method blocks on a sync.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from seafoam._core.message import Entry, HardState, Message
 
-__all__ = ["CallFailed", "Clock", "Disk", "Network", "Timer"]
+__all__ = ["CallFailed", "Clock", "Disk", "Network", "SnapshotInfo", "Timer"]
 
 
 class Timer(Protocol):
@@ -33,6 +34,16 @@ class Clock(Protocol):
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> Timer:
         """Call once this many seconds have passed, or a little later; never from within."""
+
+
+class SnapshotInfo(NamedTuple):
+    """A snapshot on this node's disk, whole and durable."""
+
+    file_id: int
+    index: int
+    term: int
+    size_bytes: int
+    path: Path
 
 
 class Disk(Protocol):

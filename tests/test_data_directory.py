@@ -284,7 +284,7 @@ def happened(monkeypatch):
     for module, function, call in (
         (data_directory, "sync_data", "sync"), (os, "fsync", "sync"),
         (os, "posix_fadvise", "drop"), (data_directory, "_read_written", "read"),
-        (data_directory, "_reserve", "reserve"), (data_directory, "_write_all", "write"),
+        (data_directory, "reserve", "reserve"), (data_directory, "write_all", "write"),
         (Path, "rename", "rename"), (Path, "unlink", "unlink"),
     ):
         monkeypatch.setattr(module, function, noting(call, getattr(module, function)))
@@ -392,7 +392,7 @@ def test_a_segment_without_room_leaves_nothing(tmp_path, monkeypatch):
         os.pwrite(fd, b"a part", 0)
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(data_directory, "_reserve", no_room)
+    monkeypatch.setattr(data_directory, "reserve", no_room)
     directory = DataDirectory(path, SEGMENT_BYTES)
     with pytest.raises(OSError, match="No space left"):
         directory.create_segment(2, b"header")

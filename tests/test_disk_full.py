@@ -163,7 +163,7 @@ class Shortage:
 
 @pytest.fixture
 def shortage(monkeypatch):
-    kept = data_directory._reserve
+    kept = data_directory.reserve
     short = Shortage()
 
     def reserve(fd: int, size: int) -> None:
@@ -171,7 +171,7 @@ def shortage(monkeypatch):
             raise OSError(short.answer, os.strerror(short.answer))
         kept(fd, size)
 
-    monkeypatch.setattr(data_directory, "_reserve", reserve)
+    monkeypatch.setattr(data_directory, "reserve", reserve)
     return short
 
 

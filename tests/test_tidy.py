@@ -34,9 +34,9 @@ LAYERS: list[list[str]] = [
     ["_core.raft", "_core.store", "_core.read_path"],
     ["ports", "calls", "membership", "writes", "leadership", "openapi", "api_answer",
      "api_fields", "api", "unjoined", "node", "founding_wire", "founding_view", "founding"],
-    ["clock", "_core.disk_loop", "data_directory", "founding_store", "disk", "http_budget",
-     "http_turns", "http_careful", "http_service", "http_connection", "http_server", "client",
-     "loading", "peer_connection", "peer_contact", "peers", "contacts"],
+    ["clock", "_core.disk_loop", "data_directory", "founding_store", "snapshot_store", "disk",
+     "http_budget", "http_turns", "http_careful", "http_service", "http_connection", "http_server",
+     "client", "loading", "peer_connection", "peer_contact", "peers", "contacts"],
     ["joining", "server"],
     ["__init__", "cli", "__main__"],
 ]

@@ -69,7 +69,7 @@ def random_append(generator, base, log, state):
     last = base[0] + len(log)
     term = state.term + (generator.random() < 0.3)
     # A follower's log may end in a term that its own has not been written for.
-    term = max(term, log[-1].term if log else base[1])
+    term = max(1, term, log[-1].term if log else base[1])
     first = last + 1
     if term > state.term and generator.random() < 0.5:
         first = generator.randint(state.commit_index + 1, last + 1)

@@ -8,6 +8,7 @@ Everything runs on one thread, the event loop's; no method blocks on a sync.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -36,7 +37,8 @@ class Clock(Protocol):
         """Call once this many seconds have passed, or a little later; never from within."""
 
 
-class SnapshotInfo(NamedTuple):
+@dataclass(frozen=True)
+class SnapshotInfo:
     """A snapshot on this node's disk, whole and durable."""
 
     file_id: int

@@ -15,12 +15,12 @@ Blocks. `keep` and `finish` run in threads of their own, all else on the event l
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import re
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -391,7 +391,7 @@ class SnapshotStore:
             info = self.check(part)
             if part.name != f"{info.file_id:016x}{PART}":
                 raise DataDamaged(f"{part} is damaged at offset 0: it is of another id")
-            return self._name(part, info._replace(path=self.path / _name(info.index)))
+            return self._name(part, replace(info, path=self.path / _name(info.index)))
         except BaseException:
             with contextlib.suppress(OSError):
                 part.unlink(missing_ok=True)

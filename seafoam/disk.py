@@ -163,8 +163,9 @@ class FileDisk:
                 break
             except DataDamaged as error:
                 broken.append((path, error))
+        beside = None if info is None else (info.index, info.term)
         try:
-            recovery = self._directory.recover(self.node_id, info and (info.index, info.term))
+            recovery = self._directory.recover(self.node_id, beside)
         except DataDamaged:
             if broken:  # the log is only as short as the snapshot allowed it to be
                 raise broken[0][1] from None

@@ -31,6 +31,8 @@ async def written(path: Path, count: int = 300) -> Rig:
         if index % 40 == 0:
             await rig.settled()
     await rig.settled()
+    # What fails from here on is not the making of the next segment.
+    await rig.until(lambda: rig.disk._preparing is None)
     return rig
 
 

@@ -226,7 +226,7 @@ def test_a_power_cut_at_any_moment_leaves_a_whole_one(tmp_path, monkeypatch):
         original = getattr(module, function)
         if function == "fsync":
             def fsync(fd, original=original):
-                if os.path.isfile(f"/proc/self/fd/{fd}"):
+                if Path(f"/proc/self/fd/{fd}").is_file():
                     return look("file", original)(fd)
                 return original(fd)
 

@@ -6,6 +6,17 @@ from seafoam._core.wal_recovery import Recovery as Recovery
 from seafoam._core.wal_recovery import recover as recover
 from seafoam._core.wal_recovery import segment_name as segment_name
 
+__all__ = [
+    "Damage",
+    "Recovery",
+    "WalBatch",
+    "WalWriter",
+    "first_segment",
+    "next_segment",
+    "recover",
+    "segment_name",
+]
+
 class WalBatch:
     writes: list[tuple[int, int, bytes]]
     end: tuple[int, int]

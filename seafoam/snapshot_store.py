@@ -29,6 +29,7 @@ from seafoam._core.wire_snapshot import SnapshotCheck, SnapshotHead, encode_head
 from seafoam.data_directory import (
     make_directories,
     open_for_reading,
+    refuse_other_than_file,
     reserve,
     sync_data,
     sync_directory,
@@ -160,6 +161,7 @@ class SnapshotStore:
         snapshots = []
         for name in names:
             if SNAPSHOT_PATTERN.fullmatch(name):
+                refuse_other_than_file(self.path / name)
                 snapshots.append(self.path / name)
             elif UNFINISHED_PATTERN.fullmatch(name):
                 (self.path / name).unlink()

@@ -185,6 +185,10 @@ def test_a_start_clears_what_was_interrupted_and_refuses_strangers(tmp_path):
         (store.path / left).write_bytes(b"half")
     assert store_in(tmp_path).newest == info
     assert names(store) == [name(5)]
+    os.mkfifo(store.path / name(7))
+    with pytest.raises(StartError, match="where a file belongs"):
+        store_in(tmp_path)
+    (store.path / name(7)).unlink()
     (store.path / "notes").touch()
     with pytest.raises(StartError, match="holds 'notes', which is no snapshot"):
         store_in(tmp_path)

@@ -206,6 +206,33 @@ def test_nothing_is_dropped_that_leads_to_what_is_not_synced():
     assert log.writer.droppable(40) == list(range(1, last + 2))
 
 
+def test_nothing_is_dropped_before_a_base_is_synced():
+    # The front of the last segment names entries that the snapshot replaces: without those before
+    # it the log would seem to begin behind what the snapshot holds.
+    log = MemoryLog(1024)
+    log.append(entries(1, 3), hard(1, 3))
+    for index in range(4, 40):
+        log.append([entry(index)])
+    log.snapshot = 5, 2
+    recovery = log.restart()
+    assert (recovery.base, recovery.must_rebase) == ((5, 2), True)
+    assert log.writer.droppable(5) == []
+    batch = log.append([], hard(2, 5), synced=False)
+    assert log.writer.droppable(5) == []
+    log.writer.synced_to(batch.end)
+    assert log.drop(5) == list(range(1, log.writer.segment_number))
+    assert meaning(log.recover()) == ((5, 2), [], hard(2, 5))
+    # And where the writer is told of the base.
+    log.append(entries(6, 40, term=2))
+    log.append(entries(41, 42, term=2))
+    log.snapshot = 7, 3
+    batch = log.append([], None, (7, 3), synced=False)
+    assert log.writer.droppable(7) == []
+    log.writer.synced_to(batch.end)
+    assert log.drop(7)
+    assert meaning(log.recover()) == ((7, 3), [], hard(3, 7))
+
+
 def test_a_segment_that_a_crash_left_without_its_front_gets_one():
     log = long_log()
     log.snapshot = 39, term_of(log, 39)

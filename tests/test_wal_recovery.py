@@ -251,6 +251,20 @@ def test_a_segment_that_a_crash_left_without_its_front_gets_one():
     assert meaning(log.recover()) == ((40, 6), [], hard(6, 40))
 
 
+def test_a_log_without_entries_is_not_left_with_a_segment_that_has_no_front():
+    log = MemoryLog(1024)
+    log.snapshot = 5, 2
+    log.append([], hard(2, 5), (5, 2))
+    while log.writer.segment_number == 1:
+        log.append([], hard(2, 5))
+    log.segments[2][SEGMENT_HEADER_BYTES:] = bytes(1024 - SEGMENT_HEADER_BYTES)
+    log.restart()
+    assert log.drop(5) == []
+    log.append([], hard(3, 5))
+    assert log.drop(5) == [1]
+    assert meaning(log.recover()) == ((5, 2), [], hard(3, 5))
+
+
 def test_segments_of_an_earlier_version_go_with_the_last_of_them():
     generation_3 = struct.unpack_from(
         "<I", next_segment(segment_header(2, generation=GENERATION_2), 4096), 32)[0]

@@ -52,7 +52,8 @@ from libc.stdint cimport uint64_t
 
 from seafoam._core.confchange cimport Configuration
 from seafoam._core.log cimport RaftLog
-from seafoam._core.message cimport Durable, HardState, Message, Ready
+from seafoam._core.message cimport Durable, Message, Ready
+from seafoam._core.outbox cimport Outbox
 from seafoam._core.progress cimport Progress
 from seafoam._core.reads cimport ReadRounds
 from seafoam._core.replication cimport Replication
@@ -69,9 +70,6 @@ cdef class Raft:
     # hard state: must be on disk before anything that rests on it
     cdef readonly uint64_t term
     cdef readonly uint64_t vote                 # 0: none in this term
-    cdef HardState _written                     # as last handed to the disk
-    cdef uint64_t _issued_number                # of the last report handed out
-    cdef uint64_t _reported_number              # of the last report that came back
     # membership
     cdef readonly Configuration configuration   # None before the founding set is applied
     cdef readonly uint64_t configured_index     # entry whose configuration is in force; 0: none
@@ -99,11 +97,7 @@ cdef class Raft:
     # The index that must be applied before reads are served: the first entry of this leader's
     # own term (ReadIndex of a cluster of one); 0 while not leader.
     cdef readonly uint64_t read_floor_index
-    # what the next Ready takes out
-    cdef list _messages
-    cdef list _messages_after_durable
-    cdef list _read_readies
-    cdef list _fetches
+    cdef Outbox _out
 
     # what has happened
     cpdef step(self, Message message)
@@ -152,5 +146,3 @@ cdef class Raft:
     # following
     cdef _follow(self, uint64_t leader_id)
     cdef _reject_append(self, Message message)
-    # writing
-    cdef bint _hard_state_is_due(self)

@@ -35,6 +35,7 @@ from seafoam._core.message cimport (
     ReadReady,
     Ready,
 )
+from seafoam._core.outbox cimport Outbox
 from seafoam._core.progress cimport Progress
 from seafoam._core.reads cimport ReadRounds
 from seafoam._core.replication cimport Replication
@@ -70,16 +71,12 @@ cdef class Raft:
         ensure(self.log.last_term() <= hard_state.term,
                f"the log holds term {self.log.last_term()}, the hard state only "
                f"{hard_state.term}")
-        self._written = hard_state
+        self._out = Outbox(hard_state)
         self._start_commit_index = hard_state.commit_index
         self._kept_bytes_max = kept_bytes_max
         self._luck = seed ^ node_id
         self._votes = {}
         self._reads = ReadRounds()
-        self._messages = []
-        self._messages_after_durable = []
-        self._read_readies = []
-        self._fetches = []
         self.become_follower(hard_state.term, 0)
         self.vote = hard_state.vote
 
@@ -144,7 +141,7 @@ cdef class Raft:
         elif self.leader_id != 0:
             message = self._message(MESSAGE_READ_INDEX, self.leader_id)
             message.context = context
-            self._messages.append(message)
+            self._out.messages.append(message)
 
     cpdef transfer_to(self, uint64_t node_id):
         """Hand leadership to another voter; callers ask `role` and the configuration first.
@@ -160,8 +157,7 @@ cdef class Raft:
 
     cpdef durable(self, Durable report):
         """The disk has synced what was handed out with `report`, and all before it."""
-        ensure(report.number <= self._issued_number, f"{report} was never handed out")
-        self._reported_number = max(self._reported_number, report.number)
+        self._out.reported(report)
         self.log.recorded_to(report.commit_index)
         if report.term != self.term:
             return  # I4
@@ -176,7 +172,7 @@ cdef class Raft:
         """The disk has read what a Ready's `fetches` asked for, or the first part of it."""
         ensure(len(entries) > 0, "a fetch is answered by one entry at least")
         if self.role == ROLE_LEADER:
-            self._replication.fetched(entries, self._messages)
+            self._replication.fetched(entries)
 
     cpdef configure(self, uint64_t index, Configuration configuration):
         """The configuration of the entry at `index` was applied and is in force from here on."""
@@ -210,50 +206,19 @@ cdef class Raft:
 
     # -- what to do ----------------------------------------------------------------------------
 
-    cdef bint _hard_state_is_due(self):
-        cdef uint64_t configuring = self.log.unrecorded_configuring_index()
-        return (self.term != self._written.term or self.vote != self._written.vote
-                or self._written.commit_index < configuring <= self.log.commit_index)  # I6
-
     cpdef bint has_ready(self):
         """Whether `ready` may have anything to say."""
         return ((self._replication is not None and self._replication.is_due)
-                or self.log.has_unwritten() or self.log.has_committed()
-                or self._hard_state_is_due() or len(self._messages) > 0
-                or len(self._messages_after_durable) > 0 or len(self._read_readies) > 0
-                or len(self._fetches) > 0)
+                or self.log.has_unwritten() or self.log.has_committed() or self._out.has_any()
+                or self._out.hard_state_is_due(self.term, self.vote, self.log))
 
     cpdef Ready ready(self, size_t entry_count):
-        """What to do next, with at most `entry_count` entries to apply.
-
-        A commit index that moved is not worth a sync of its own: it goes to disk with the next
-        entries, unless a configuration waits for it. A crash before that commits the same entries
-        again.
-        """
-        cdef Ready ready = Ready.__new__(Ready)
-        cdef HardState hard_state
+        """What to do next, with at most `entry_count` entries to apply."""
+        cdef Ready ready
         if self._replication is not None and self._replication.is_due:
-            self._replication.send(self._messages, self._fetches)
-        ready.entries = self.log.take_unwritten()
-        if ready.entries or self._hard_state_is_due():
-            hard_state = HardState(self.term, self.vote, self.log.commit_index)
-            if hard_state != self._written:
-                ready.hard_state = self._written = hard_state
-            self._issued_number += 1
-            ready.durable = Durable(self._issued_number, self.term, self.log.written_index,
-                                    self.log.last_term(), self._written.commit_index)
-        ready.messages = self._messages
-        if self._issued_number == self._reported_number:
-            ready.messages += self._messages_after_durable
-        else:
-            ready.messages_after_durable = self._messages_after_durable
+            self._replication.send()
+        ready = self._out.take(self.term, self.vote, self.log)
         ready.committed = self.log.take_committed(entry_count)
-        ready.reads = self._read_readies
-        ready.fetches = self._fetches
-        self._messages = []
-        self._messages_after_durable = []
-        self._read_readies = []
-        self._fetches = []
         return ready
 
     # -- look ----------------------------------------------------------------------------------
@@ -286,7 +251,7 @@ cdef class Raft:
             self.reads_lost += 1
             # What was to be answered in the old term rests on entries that may be cut off before
             # they are written. Nobody there is lost without it.
-            self._messages_after_durable = []
+            self._out.messages_after_durable = []
         self.role = ROLE_FOLLOWER
         self._lead_by(leader_id)
         self.read_floor_index = 0
@@ -311,14 +276,14 @@ cdef class Raft:
         self.vote = self.node_id
         self._lead_by(0)
         self._votes = {}
-        self._messages_after_durable = []
+        self._out.messages_after_durable = []
         self._restart_timer()
 
     cdef become_leader(self):
         ensure(self.role == ROLE_CANDIDATE, f"a {ROLE_NAMES[self.role]} cannot become leader")
         self.role = ROLE_LEADER
         self._lead_by(self.node_id)
-        self._replication = Replication(self.node_id, self.term, self.log)
+        self._replication = Replication(self.node_id, self.term, self.log, self._out)
         self._replication.track(self.configuration, self.now_ticks)
         self._heartbeat_tick = self.now_ticks
         # Entries of earlier terms are committed through this one (I3).
@@ -371,7 +336,7 @@ cdef class Raft:
         else:
             return
         answer.is_rejected = message.kind != MESSAGE_HEARTBEAT
-        self._messages.append(answer)
+        self._out.messages.append(answer)
 
     # -- elections -----------------------------------------------------------------------------
 
@@ -421,7 +386,7 @@ cdef class Raft:
             message.term = self.term + 1
             message.index = self.log.last_index
             message.log_term = self.log.last_term()
-            self._messages.append(message)
+            self._out.messages.append(message)
         self._count_votes()
 
     cdef _stand(self, uint64_t context):
@@ -435,7 +400,7 @@ cdef class Raft:
             message.index = self.log.last_index
             message.log_term = self.log.last_term()
             message.context = context
-            self._messages_after_durable.append(message)
+            self._out.messages_after_durable.append(message)
 
     cdef _count_votes(self):
         cdef str result = self.configuration.vote_result(self._votes)
@@ -463,8 +428,7 @@ cdef class Raft:
 
     cdef _send_heartbeats(self):
         self._heartbeat_tick = self.now_ticks
-        self._replication.send_heartbeats(
-            self._reads.number if self._reads.is_running else 0, self._messages)
+        self._replication.send_heartbeats(self._reads.number if self._reads.is_running else 0)
 
     cdef _advance_commit(self):
         """Commit what a majority has on disk; all are told at once."""
@@ -479,7 +443,7 @@ cdef class Raft:
     cdef _hand_over(self, Progress progress):
         """Have the target of a transfer campaign, if it holds all there is."""
         if self._transfer_id == progress.node_id and progress.match_index == self.log.last_index:
-            self._messages.append(self._message(MESSAGE_TIMEOUT_NOW, progress.node_id))
+            self._out.messages.append(self._message(MESSAGE_TIMEOUT_NOW, progress.node_id))
 
     # -- reads ---------------------------------------------------------------------------------
 
@@ -499,12 +463,12 @@ cdef class Raft:
             return
         for from_id, context in self._reads.finish():
             if from_id == self.node_id:
-                self._read_readies.append(ReadReady(context, self._reads.index))
+                self._out.reads.append(ReadReady(context, self._reads.index))
                 continue
             message = self._message(MESSAGE_READ_INDEX_ANSWER, from_id)
             message.index = self._reads.index
             message.context = context
-            self._messages.append(message)
+            self._out.messages.append(message)
         self._begin_round()
 
     # -- following -----------------------------------------------------------------------------
@@ -525,7 +489,7 @@ cdef class Raft:
         answer.index = message.index
         answer.hint_index = self.log.agreeing_index(message.index, message.log_term)
         answer.hint_term = self.log.term_of(answer.hint_index)
-        self._messages.append(answer)
+        self._out.messages.append(answer)
 
 
 # -- what each kind of message does, in its own term ---------------------------------------------
@@ -538,7 +502,7 @@ cdef int _on_pre_vote(Raft raft, Message message) except -1:
     answer.is_rejected = not (message.term > raft.term and raft._is_up_to_date(message))
     if not answer.is_rejected:
         answer.term = message.term
-    raft._messages.append(answer)
+    raft._out.messages.append(answer)
     return 0
 
 
@@ -557,7 +521,7 @@ cdef int _on_vote(Raft raft, Message message) except -1:
         raft._timer_tick = raft.now_ticks
     else:
         answer.is_rejected = True
-    raft._messages_after_durable.append(answer)
+    raft._out.messages_after_durable.append(answer)
     return 0
 
 
@@ -582,7 +546,7 @@ cdef int _on_append(Raft raft, Message message) except -1:
     raft.log.commit_to(min(message.commit_index, last_index))
     answer = raft._message(MESSAGE_APPEND_ANSWER, message.from_id)
     answer.index = last_index
-    raft._messages_after_durable.append(answer)
+    raft._out.messages_after_durable.append(answer)
     return 0
 
 
@@ -612,7 +576,7 @@ cdef int _on_heartbeat(Raft raft, Message message) except -1:
     raft.log.commit_to(message.commit_index)
     answer = raft._message(MESSAGE_HEARTBEAT_ANSWER, message.from_id)
     answer.context = message.context
-    raft._messages.append(answer)
+    raft._out.messages.append(answer)
     return 0
 
 
@@ -634,7 +598,7 @@ cdef int _on_read_index(Raft raft, Message message) except -1:
 
 
 cdef int _on_read_index_answer(Raft raft, Message message) except -1:
-    raft._read_readies.append(ReadReady(message.context, message.index))
+    raft._out.reads.append(ReadReady(message.context, message.index))
     return 0
 
 

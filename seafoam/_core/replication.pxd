@@ -14,12 +14,14 @@ from libc.stdint cimport uint64_t
 from seafoam._core.confchange cimport Configuration
 from seafoam._core.log cimport RaftLog
 from seafoam._core.message cimport Message
+from seafoam._core.outbox cimport Outbox
 from seafoam._core.progress cimport Progress
 
 cdef class Replication:
     cdef uint64_t _node_id
     cdef uint64_t _term
     cdef RaftLog _log
+    cdef Outbox _out
     cdef dict _members              # id -> Progress, of every member but the leader
     cdef bint is_due                # something may have to be sent
 
@@ -30,16 +32,16 @@ cdef class Replication:
     # what happened
     cdef bint answered(self, Progress progress, Message answer) except -1
     cdef heartbeat_answered(self, Progress progress)
-    cdef fetched(self, list entries, list messages)
+    cdef fetched(self, list entries)
     # send
-    cdef send(self, list messages, list fetches)
-    cdef send_heartbeats(self, uint64_t round_number, list messages)
+    cdef send(self)
+    cdef send_heartbeats(self, uint64_t round_number)
     # ask
     cdef dict acknowledged(self)                        # id -> index, the leader's own included
     cdef dict heard_within(self, uint64_t tick_count, uint64_t tick)    # id -> bool, likewise
 
-    cdef _send_to(self, Progress progress, list messages, list fetches)
-    cdef _send_append(self, Progress progress, tuple entries, list messages)
-    cdef _fetch(self, Progress progress, tuple wanted, list fetches)
+    cdef _send_to(self, Progress progress)
+    cdef _send_append(self, Progress progress, tuple entries)
+    cdef _fetch(self, Progress progress, tuple wanted)
     cdef bint _knows_term_before(self, Progress progress)
     cdef uint64_t _term_before(self, Progress progress) except? 0

@@ -11,10 +11,12 @@ from seafoam.errors import ensure
 cdef class Replication:
     """One leader's view of the others in its term."""
 
-    def __cinit__(self, uint64_t node_id, uint64_t term, RaftLog log not None):
+    def __cinit__(self, uint64_t node_id, uint64_t term, RaftLog log not None,
+                  Outbox out not None):
         self._node_id = node_id
         self._term = term
         self._log = log
+        self._out = out
         self._members = {}
 
     # -- who -----------------------------------------------------------------------------------
@@ -55,7 +57,7 @@ cdef class Replication:
             progress.must_ask = True
             self.is_due = True
 
-    cdef fetched(self, list entries, list messages):
+    cdef fetched(self, list entries):
         cdef Progress progress
         cdef Entry first = entries[0]
         for progress in self._members.values():
@@ -67,17 +69,17 @@ cdef class Replication:
                 progress.learned_term(first.index, first.term)
             elif (first.index == progress.next_index and progress.may_send()
                     and self._knows_term_before(progress)):
-                self._send_append(progress, _fitting(entries), messages)
+                self._send_append(progress, _fitting(entries))
 
     # -- send ----------------------------------------------------------------------------------
 
-    cdef send(self, list messages, list fetches):
+    cdef send(self):
         cdef Progress progress
         self.is_due = False
         for progress in self._members.values():
-            self._send_to(progress, messages, fetches)
+            self._send_to(progress)
 
-    cdef send_heartbeats(self, uint64_t round_number, list messages):
+    cdef send_heartbeats(self, uint64_t round_number):
         """The commit index in one is never past what the member is known to hold."""
         cdef Progress progress
         cdef Message message
@@ -85,34 +87,33 @@ cdef class Replication:
             message = Message(MESSAGE_HEARTBEAT, self._node_id, progress.node_id, self._term)
             message.commit_index = min(progress.match_index, self._log.commit_index)
             message.context = round_number
-            messages.append(message)
+            self._out.messages.append(message)
 
-    cdef _send_to(self, Progress progress, list messages, list fetches):
+    cdef _send_to(self, Progress progress):
         """Send a member the entries it may be sent, else what it should know without any."""
         cdef bint has_sent = False
         cdef uint64_t before_index = progress.next_index - 1
         if not self._knows_term_before(progress):
-            self._fetch(progress, (before_index, before_index), fetches)
+            self._fetch(progress, (before_index, before_index))
             return
         while progress.next_index <= self._log.last_index and progress.may_send():
             if progress.next_index < self._log.first_index:
                 if progress.state == PROGRESS_REPLICATE:
-                    self._fetch(progress, (progress.next_index, self._log.first_index - 1),
-                                fetches)
+                    self._fetch(progress, (progress.next_index, self._log.first_index - 1))
                 break
             self._send_append(
-                progress, self._log.slice_from(progress.next_index, APPEND_BYTES_MAX), messages)
+                progress, self._log.slice_from(progress.next_index, APPEND_BYTES_MAX))
             has_sent = True
         if has_sent:
             return
         if progress.state == PROGRESS_PROBE:
             if progress.may_send():
-                self._send_append(progress, (), messages)
+                self._send_append(progress, ())
         elif progress.must_ask or progress.told_commit_index < min(
                 self._log.commit_index, progress.next_index - 1):
-            self._send_append(progress, (), messages)
+            self._send_append(progress, ())
 
-    cdef _send_append(self, Progress progress, tuple entries, list messages):
+    cdef _send_append(self, Progress progress, tuple entries):
         cdef Message message = Message(MESSAGE_APPEND, self._node_id, progress.node_id, self._term)
         cdef Entry entry
         cdef uint64_t last_index, last_term
@@ -129,9 +130,9 @@ cdef class Replication:
             last_term = entry.term
         progress.sent(last_index, last_term, size_bytes)
         progress.told_commit(message.commit_index)
-        messages.append(message)
+        self._out.messages.append(message)
 
-    cdef _fetch(self, Progress progress, tuple wanted, list fetches):
+    cdef _fetch(self, Progress progress, tuple wanted):
         """Ask the disk for what a member needs, unless that is on its way for another already."""
         cdef Progress other
         cdef uint64_t first_index = wanted[0]
@@ -142,7 +143,7 @@ cdef class Replication:
             is_asked = is_asked or other.fetching_index == first_index
         progress.fetching_index = first_index
         if not is_asked:
-            fetches.append(wanted)
+            self._out.fetches.append(wanted)
 
     cdef bint _knows_term_before(self, Progress progress):
         cdef uint64_t index = progress.next_index - 1

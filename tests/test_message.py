@@ -51,7 +51,7 @@ def test_records_print_one_line():
     assert repr(ReadReady(7, 8)) == "ReadReady(context=7 index=8)"
     assert repr(Ready()) == (
         "Ready(entries=[] hard_state=None messages=[] messages_after_durable=[] committed=[] "
-        "reads=[] fetches=[] durable=None)"
+        "reads=[] fetches=[] snapshots=[] durable=None)"
     )
 
 

@@ -199,6 +199,6 @@ def test_records_have_a_stable_one_line_repr():
     assert repr(raft.ready(0)) == (
         "Ready(entries=[Entry(index=3 term=2 kind=1 bytes=3)] "
         "hard_state=HardState(term=2 vote=a1 commit=2) messages=[] messages_after_durable=[] "
-        "committed=[] reads=[] fetches=[] "
+        "committed=[] reads=[] fetches=[] snapshots=[] "
         "durable=Durable(number=3 term=2 index=3 log_term=2 commit=2))"
     )

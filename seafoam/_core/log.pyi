@@ -2,6 +2,7 @@ from seafoam._core.message import Entry
 
 class RaftLog:
     kept_bytes_max: int
+    dropped_index: int
     configuring: list[int]
     first_index: int
     last_index: int
@@ -12,6 +13,10 @@ class RaftLog:
     applying_index: int
     applied_index: int
     def __init__(
-        self, entries: list[Entry], commit_index: int, kept_bytes_max: int = ...
+        self,
+        entries: list[Entry],
+        commit_index: int,
+        kept_bytes_max: int = ...,
+        base: tuple[int, int] = ...,
     ) -> None: ...
     def term_of(self, index: int) -> int: ...

@@ -13,18 +13,20 @@ cdef enum:
 cdef class RaftLog:
     """Entries above the applied position and some below, restored from disk or appended.
 
-    `entries` are what recovery read, from index 1 on without a gap, all of them durable;
-    `commit_index` is the highest commit position that was found synced. Of what was applied,
-    entries of `kept_bytes_max` bytes are kept.
+    `entries` are what recovery read, from the one behind `base` on without a gap, all of them
+    durable; `commit_index` is the highest commit position that was found synced. Of what was
+    applied, entries of `kept_bytes_max` bytes are kept.
     """
 
     def __cinit__(self, list entries not None, uint64_t commit_index,
-                  uint64_t kept_bytes_max=0):
+                  uint64_t kept_bytes_max=0, tuple base not None=(0, 0)):
         cdef Entry entry
         self.kept_bytes_max = kept_bytes_max
-        self.first_index = 1
-        self._entries = []
-        self.configuring = []
+        ensure((base[0] == 0) == (base[1] == 0), f"there is no entry {base[0]}@{base[1]}")
+        self._begin_behind(base[0], base[1])
+        self.dropped_index, self._dropped_term = base
+        self.applying_index = self.applied_index = self.last_index
+        commit_index = max(commit_index, self.last_index)
         for entry in entries:
             self._put(entry)
         self.written_index = self.last_index
@@ -63,6 +65,48 @@ cdef class RaftLog:
                 self._cut_from(entry.index)
             self._put(entry)
         return True
+
+    cdef _begin_behind(self, uint64_t index, uint64_t term):
+        """Hold nothing; the next entry follows this one."""
+        self._entries = []
+        self._start = 0
+        self._kept_bytes = 0
+        self._before_term = term
+        self.first_index = index + 1
+        self.last_index = index
+        self.configuring = []
+
+    cdef bint restore(self, uint64_t index, uint64_t term) except -1:
+        """A durable snapshot has all up to `index`, an entry of `term`; apply goes on there.
+
+        Where that entry is here, what follows it stays. Else the log is empty behind it: it is
+        shorter, or of another history, of which nothing from there on can be committed. Returns
+        whether the disk has to be told of the new base before it is given another entry; where
+        not, it holds what is needed to go on, and a base would void what stays.
+        """
+        cdef bint is_held = index <= self.last_index and self._at(index).term == term
+        cdef bint is_written = is_held and index <= self.written_index
+        cdef list following = []
+        cdef uint64_t written_index = max(self.written_index, index)
+        cdef uint64_t durable_index = max(self.durable_index, index)
+        cdef Entry entry
+        if is_held:
+            following = self._entries[self._start + <Py_ssize_t>(index + 1 - self.first_index):]
+        elif index <= self.commit_index:
+            raise InvariantBroken(
+                f"entry {index} is committed here with term {self.term_of(index)}, and a snapshot "
+                f"has it with term {term}")
+        self._begin_behind(index, term)
+        for entry in following:
+            self._put(entry)
+        self.written_index = min(written_index, self.last_index)
+        self.durable_index = min(durable_index, self.last_index)
+        if not is_written:
+            self.dropped_index, self._dropped_term = index, term
+        self.applying_index = self.applied_index = index
+        self.commit_to(index)
+        self.recorded_to(index)
+        return not is_written
 
     cdef bint _put(self, Entry entry) except -1:
         if entry.index != self.last_index + 1:
@@ -148,6 +192,15 @@ cdef class RaftLog:
             self._let_go_of_first()
         return True
 
+    cdef bint dropped_to(self, uint64_t index) except -1:
+        """The disk may not hold entries up to `index` any more: a durable snapshot has them."""
+        ensure(index <= self.applied_index,
+               f"entry {index} cannot be dropped: {self.applied_index} is the last one applied")
+        if index > self.dropped_index:
+            self._dropped_term = self.term_of(index) if self.knows_term_of(index) else 0
+            self.dropped_index = index
+        return True
+
     cdef bint _let_go_of_first(self) except -1:
         cdef Entry first = <Entry>self._entries[self._start]
         self._before_term = first.term
@@ -171,12 +224,18 @@ cdef class RaftLog:
         return self._at(self.last_index).term
 
     cdef bint knows_term_of(self, uint64_t index):
-        return self.first_index <= index + 1 and index <= self.last_index
+        return (self.first_index <= index + 1 and index <= self.last_index
+                or index == self.dropped_index and self._dropped_term != 0)
 
     cpdef uint64_t term_of(self, uint64_t index) except? 0:
-        """The term of an entry that is held, or of the one before the first of them."""
+        """The term of an entry that is held, or of the one before the first of them.
+
+        Of the last one that the disk dropped, it may be known too.
+        """
         if index + 1 == self.first_index:
             return self._before_term
+        if index == self.dropped_index and self._dropped_term != 0:
+            return self._dropped_term
         if not self.first_index <= index <= self.last_index:
             raise InvariantBroken(
                 f"index {index} is not held: {self.first_index}..{self.last_index} are")
@@ -214,6 +273,15 @@ cdef class RaftLog:
                 break
             end += 1
         return tuple(self._entries[begin:end])
+
+    cdef bint can_follow(self, uint64_t index, bint knows_term):
+        """Whether an append that follows `index` can be made, from memory or from the disk.
+
+        For that, the term at `index` is needed too, which the caller may know.
+        """
+        return (index + 1 >= self.first_index or index > self.dropped_index
+                or (index == self.dropped_index
+                    and (index == 0 or knows_term or self._dropped_term != 0)))
 
     cdef uint64_t unrecorded_configuring_index(self):
         for index in self.configuring:

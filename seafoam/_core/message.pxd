@@ -93,6 +93,10 @@ cdef class ReadReady:
 #                            out when a record of a commit index that covers it is synced.
 #   reads                    served once applied
 #   fetches                  read from the disk; `fetched` is told what was found
+#   snapshots                each of these members is sent the newest snapshot there is; once it
+#                            has installed that (durable, its machine restored), `snapshot_sent`
+#                            is told, `snapshot_failed` where nothing came of it. Until then it
+#                            is sent no entries
 cdef class Ready:
     cdef readonly list entries
     cdef readonly HardState hard_state       # None where nothing of it has to be written
@@ -101,6 +105,7 @@ cdef class Ready:
     cdef readonly list committed
     cdef readonly list reads                 # of ReadReady
     cdef readonly list fetches               # of (first_index, last_index), inclusive
+    cdef readonly list snapshots             # of ids; each is listed once for each time it begins
     # The report to give back once entries and hard_state are on disk.
     cdef readonly Durable durable            # None where there is nothing to write
 

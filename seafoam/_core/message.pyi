@@ -82,4 +82,5 @@ class Ready:
     committed: list[Entry]
     reads: list[ReadReady]
     fetches: list[tuple[int, int]]
+    snapshots: list[int]
     durable: Durable | None

@@ -187,10 +187,11 @@ cdef class Ready:
         self.committed = []
         self.reads = []
         self.fetches = []
+        self.snapshots = []
 
     def __repr__(self):
         return (f"Ready(entries={self.entries} hard_state={self.hard_state} "
                 f"messages={self.messages} "
                 f"messages_after_durable={self.messages_after_durable} "
                 f"committed={self.committed} reads={self.reads} fetches={self.fetches} "
-                f"durable={self.durable})")
+                f"snapshots={self.snapshots} durable={self.durable})")

@@ -1,8 +1,8 @@
 # What the next Ready takes out, and which write an answer has to wait for.
 #
 # Owns the lists of what is to be said and done, what the disk was last given of the hard state,
-# and the numbers of the reports handed out and come back. Must never let an answer go that rests on a
-# write which is not reported, and never decide what is said: the machine and its parts do.
+# and the numbers of the reports handed out and come back. Must never let an answer go that rests
+# on a write which is not reported, and never decide what is said: the machine and its parts do.
 
 from libc.stdint cimport uint64_t
 
@@ -18,10 +18,12 @@ cdef class Outbox:
     cdef list messages_after_durable
     cdef list reads
     cdef list fetches
+    cdef list snapshots
 
     cdef bint reported(self, Durable report) except -1
     cdef bint hard_state_is_due(self, uint64_t term, uint64_t vote, RaftLog log)
     cdef bint has_any(self)
     cdef Ready take(self, uint64_t term, uint64_t vote, RaftLog log)
+    cdef bint dropped(self, uint64_t index) except -1
     # within
     cdef _forget(self)

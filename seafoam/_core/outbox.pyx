@@ -15,10 +15,16 @@ cdef class Outbox:
         self.messages_after_durable = []
         self.reads = []
         self.fetches = []
+        self.snapshots = []
 
     cdef bint reported(self, Durable report) except -1:
         ensure(report.number <= self._issued_number, f"{report} was never handed out")
         self._reported_number = max(self._reported_number, report.number)
+        return True
+
+    cdef bint dropped(self, uint64_t index) except -1:
+        """The disk cannot be asked for entries up to this one any more."""
+        self.fetches = [wanted for wanted in self.fetches if wanted[0] > index]
         return True
 
     cdef bint hard_state_is_due(self, uint64_t term, uint64_t vote, RaftLog log):
@@ -34,7 +40,8 @@ cdef class Outbox:
 
     cdef bint has_any(self):
         return (len(self.messages) > 0 or len(self.messages_after_durable) > 0
-                or len(self.reads) > 0 or len(self.fetches) > 0)
+                or len(self.reads) > 0 or len(self.fetches) > 0
+                or len(self.snapshots) > 0)
 
     cdef Ready take(self, uint64_t term, uint64_t vote, RaftLog log):
         """All there is, but for what is to be applied; it counts as handed out from here on."""
@@ -55,6 +62,7 @@ cdef class Outbox:
             ready.messages_after_durable = self.messages_after_durable
         ready.reads = self.reads
         ready.fetches = self.fetches
+        ready.snapshots = self.snapshots
         self._forget()
         return ready
 

@@ -15,6 +15,9 @@
 #               heartbeat is) before the next; a rejection moves next_index back by its hint
 #   REPLICATE   they agree up to match_index: appends follow each other until the window is full; a
 #               rejection means that some were lost, and leads back to PROBE
+#   SNAPSHOT    what it needs next is in no log any more: it is sent a snapshot, and no entries
+#               until it has installed one, that has failed, or it turns out to need none;
+#               rejections say nothing new
 #
 # The window is bounded by count and by bytes; one append goes through whatever its size.
 
@@ -25,6 +28,7 @@ from seafoam._core.limits cimport IN_FLIGHT_APPENDS_MAX
 cpdef enum:
     PROGRESS_PROBE = 0
     PROGRESS_REPLICATE = 1
+    PROGRESS_SNAPSHOT = 2
 
 cdef struct InFlight:
     uint64_t last_index
@@ -61,6 +65,9 @@ cdef class Progress:
     cdef told_commit(self, uint64_t commit_index)
     cdef bint acknowledged(self, uint64_t index)
     cdef bint rejected(self, uint64_t index, uint64_t hint_index)
+    cdef lacks_log(self)
+    cdef bint installed(self, uint64_t index)
+    cdef ask_again(self, uint64_t next_index)
     cdef learned_term(self, uint64_t index, uint64_t term)
     # ask
     cdef bint may_send(self)

@@ -1,5 +1,6 @@
 PROGRESS_PROBE: int
 PROGRESS_REPLICATE: int
+PROGRESS_SNAPSHOT: int
 STATE_NAMES: dict[int, str]
 
 class Progress:

@@ -4,7 +4,8 @@ from seafoam._core.limits cimport IN_FLIGHT_APPEND_BYTES_MAX, IN_FLIGHT_APPENDS_
 
 from seafoam.errors import ensure
 
-STATE_NAMES = {PROGRESS_PROBE: "probe", PROGRESS_REPLICATE: "replicate"}
+STATE_NAMES = {PROGRESS_PROBE: "probe", PROGRESS_REPLICATE: "replicate",
+               PROGRESS_SNAPSHOT: "snapshot"}
 
 
 cdef class Progress:
@@ -61,6 +62,9 @@ cdef class Progress:
         if self.state == PROGRESS_PROBE:
             self._become(PROGRESS_REPLICATE, index + 1)
             return is_news
+        if self.state == PROGRESS_SNAPSHOT:
+            self.next_index = index + 1
+            return is_news
         self.next_index = max(self.next_index, index + 1)
         while self.in_flight_count > 0 \
                 and self._window[self._window_begin].last_index <= index:
@@ -79,8 +83,26 @@ cdef class Progress:
             return False
         if self.state == PROGRESS_PROBE and index + 1 != self.next_index:
             return False
+        if self.state == PROGRESS_SNAPSHOT:
+            return False
         self._become(PROGRESS_PROBE, max(self.match_index + 1, min(index, hint_index + 1)))
         return True
+
+    cdef lacks_log(self):
+        """Nobody has the entries any more that it needs next."""
+        self._become(PROGRESS_SNAPSHOT, self.match_index + 1)
+
+    cdef bint installed(self, uint64_t index):
+        """It has a durable snapshot of everything up to `index`; whether that was news."""
+        cdef bint is_news = index > self.match_index
+        self.match_index = max(self.match_index, index)
+        if self.state == PROGRESS_SNAPSHOT or self.next_index <= self.match_index:
+            self._become(PROGRESS_PROBE, self.match_index + 1)
+        return is_news
+
+    cdef ask_again(self, uint64_t next_index):
+        """Nothing is on its way to it any more: ask it where its log stands."""
+        self._become(PROGRESS_PROBE, next_index)
 
     cdef learned_term(self, uint64_t index, uint64_t term):
         self._known_index = index
@@ -93,7 +115,7 @@ cdef class Progress:
         """Whether an append with entries may leave now."""
         if self.state == PROGRESS_PROBE:
             return not self.is_waiting
-        return (self.in_flight_count < IN_FLIGHT_APPENDS_MAX
+        return (self.state == PROGRESS_REPLICATE and self.in_flight_count < IN_FLIGHT_APPENDS_MAX
                 and self.in_flight_bytes < IN_FLIGHT_APPEND_BYTES_MAX)
 
     def __repr__(self):

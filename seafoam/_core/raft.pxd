@@ -7,7 +7,8 @@
 # The pump around it (seafoam/node.py) runs this cycle:
 #
 #   step, tick, propose, read_index, transfer_to      tell the machine what happened
-#   durable, fetched                                  ... and what became of a Ready
+#   durable, fetched, snapshot_sent, snapshot_failed  ... and what became of a Ready
+#   dropped_to, restore                               ... and of the log, where a snapshot has it
 #   has_ready, ready                                  ask what to do; the order is in message.pxd
 #   configure, advance                                tell it how far apply has come
 #
@@ -39,6 +40,10 @@
 #       that is in force where nobody may campaign any more (a leader that removed itself) could
 #       stay unknown to those who may, and these would need the vote of one whose log is longer
 #       than theirs.
+#   I10 What a snapshot stands for was committed, applied and recorded where it was taken: a
+#       machine that is restored from one goes on from there, in the configuration of its index.
+#       What its log holds beyond stays exactly where it holds the snapshot's last entry too: it
+#       may have been acknowledged. A log of another history was not, from that entry on.
 #
 # Departures from the dissertation: a vote is asked for after the asker's own sync (I1), and a
 # configuration takes effect when it is applied, not when it is appended (I6); whence I9.
@@ -107,6 +112,11 @@ cdef class Raft:
     cpdef transfer_to(self, uint64_t node_id)
     cpdef durable(self, Durable report)
     cpdef fetched(self, list entries)
+    cpdef dropped_to(self, uint64_t index)
+    cpdef snapshot_sent(self, uint64_t node_id, uint64_t index)
+    cpdef snapshot_failed(self, uint64_t node_id)
+    cpdef bint restore(self, uint64_t index, uint64_t term, Configuration configuration,
+                       uint64_t configured_index) except -1
     cpdef configure(self, uint64_t index, Configuration configuration)
     cpdef advance(self, uint64_t applied_index)
     # what to do
@@ -122,6 +132,8 @@ cdef class Raft:
     cdef become_leader(self)
     cdef _lead_by(self, uint64_t leader_id)
     cdef _restart_timer(self)
+    # membership
+    cdef bint _put_in_force(self, uint64_t index, Configuration configuration) except -1
     # messages
     cdef Message _message(self, int kind, uint64_t to_id)
     cdef bint _adopt_term(self, Message message) except -1

@@ -61,24 +61,36 @@ cdef class Raft:
     `hard_state` is the last one found on disk, `entries` the log, both durable already. `seed` is
     all the luck it has: the same seed and the same calls give the same machine. Applied entries of
     `kept_bytes_max` bytes are kept for followers, if there are others.
+
+    Where the disk holds a snapshot, `base` is the (index, term) that it ends with, which the first
+    of `entries` follows, and `configuration` is in force there since `configured_index`.
     """
 
     def __cinit__(self, uint64_t node_id, HardState hard_state not None, list entries not None, *,
-                  uint64_t seed, uint64_t kept_bytes_max=KEPT_LOG_BYTES_MAX):
+                  uint64_t seed, uint64_t kept_bytes_max=KEPT_LOG_BYTES_MAX,
+                  tuple base not None=(0, 0), Configuration configuration=None,
+                  uint64_t configured_index=0):
+        cdef uint64_t base_term = base[1]
         ensure(node_id != 0, "a node's id is not 0: a vote of 0 means none")
         self.node_id = node_id
-        self.log = RaftLog(entries, hard_state.commit_index)
-        ensure(self.log.last_term() <= hard_state.term,
+        self.log = RaftLog(entries, hard_state.commit_index, 0, base)
+        ensure(self.log.last_term() <= max(hard_state.term, base_term),
                f"the log holds term {self.log.last_term()}, the hard state only "
                f"{hard_state.term}")
         self._out = Outbox(hard_state)
-        self._start_commit_index = hard_state.commit_index
+        self._start_commit_index = self.log.commit_index
         self._kept_bytes_max = kept_bytes_max
         self._luck = seed ^ node_id
         self._votes = {}
         self._reads = ReadRounds()
         self.become_follower(hard_state.term, 0)
         self.vote = hard_state.vote
+        if base_term > hard_state.term:  # the snapshot came to be durable before its term did
+            self.become_follower(base_term, 0)
+        ensure((configuration is not None) == (base[0] > 0),
+               "a log that begins behind a snapshot has its configuration, no other has one")
+        if configuration is not None:
+            self._put_in_force(configured_index, configuration)
 
     # -- what has happened ---------------------------------------------------------------------
 
@@ -174,19 +186,48 @@ cdef class Raft:
         if self.role == ROLE_LEADER:
             self._replication.fetched(entries)
 
+    cpdef dropped_to(self, uint64_t index):
+        """Entries up to `index`, all in a durable snapshot, cannot be fetched from here on."""
+        self.log.dropped_to(index)
+        self._out.dropped(index)
+        if self._replication is not None:
+            self._replication.dropped(index)
+
+    cpdef snapshot_sent(self, uint64_t node_id, uint64_t index):
+        """That member has installed a snapshot of `index`: it is durable there, and restored."""
+        cdef Progress progress = self.progress_of(node_id)
+        if progress is not None and self._replication.installed(progress, index):
+            self._advance_commit()
+
+    cpdef snapshot_failed(self, uint64_t node_id):
+        """Nothing came of it. Once that member answers again, it is sent one again."""
+        cdef Progress progress = self.progress_of(node_id)
+        if progress is not None:
+            self._replication.not_installed(progress)
+
+    cpdef bint restore(self, uint64_t index, uint64_t term, Configuration configuration,
+                       uint64_t configured_index) except -1:
+        """A snapshot is durable here that ends with entry `index` of `term`: go on from there.
+
+        Only a follower that has not applied so much may. Entries that were handed out for apply
+        before are void. Returns whether the disk must be given (index, term) as the log's new base
+        before anything else; where not, it must not be: entries behind it stand on the disk.
+        """
+        ensure(self.role == ROLE_FOLLOWER, f"a {ROLE_NAMES[self.role]} restores no snapshot")
+        ensure(index > self.log.applied_index,
+               f"a snapshot of entry {index} is behind entry {self.log.applied_index}, which is "
+               f"applied here")
+        cdef bint is_base_due = self.log.restore(index, term)
+        if term > self.term:  # it may have come before any message of that term has
+            self.become_follower(term, 0)
+        self._put_in_force(configured_index, configuration)
+        return is_base_due
+
     cpdef configure(self, uint64_t index, Configuration configuration):
         """The configuration of the entry at `index` was applied and is in force from here on."""
-        ensure(configuration is not None, "there is no configuration without one")
-        ensure(index in self.log.configuring, f"entry {index} configures nothing, or did before")
-        ensure(self.configured_index < index <= self.log.applying_index,
-               f"entry {index} cannot configure between {self.configured_index} and "
-               f"{self.log.applying_index}")
-        ensure(index <= self.log.recorded_commit_index,
-               f"no record that entry {index} is committed is synced")  # I6
-        self.configuration = configuration
-        self.configured_index = index
-        self.log.kept_bytes_max = (
-            0 if configuration.member_ids() == (self.node_id,) else self._kept_bytes_max)
+        ensure(index in self.log.configuring and index != self.configured_index,
+               f"entry {index} configures nothing, or did before")
+        self._put_in_force(index, configuration)
         if not configuration.is_voter(self.node_id):
             if self.role != ROLE_FOLLOWER:
                 self.become_follower(self.term, 0)
@@ -293,6 +334,19 @@ cdef class Raft:
         if leader_id != self.leader_id:
             self.leader_id = leader_id
             self.reads_lost += 1
+
+    cdef bint _put_in_force(self, uint64_t index, Configuration configuration) except -1:
+        ensure(configuration is not None, "there is no configuration without one")
+        ensure(self.configured_index <= index <= self.log.applying_index,
+               f"entry {index} cannot configure between {self.configured_index} and "
+               f"{self.log.applying_index}")
+        ensure(index <= self.log.recorded_commit_index,
+               f"no record that entry {index} is committed is synced")  # I6
+        self.configuration = configuration
+        self.configured_index = index
+        self.log.kept_bytes_max = (
+            0 if configuration.member_ids() == (self.node_id,) else self._kept_bytes_max)
+        return True
 
     cdef _restart_timer(self):
         # splitmix64 (Steele, Lea and Flood 2014): one addition, and its bits mixed.

@@ -7,7 +7,8 @@
 #
 # What is due goes out when the machine is asked for a Ready, so that everything that was proposed
 # and acknowledged in one turn shares an append. Entries that the log in memory has let go of are
-# fetched from the disk, one stretch at a time for each member that lags.
+# fetched from the disk, one stretch at a time for each member that lags. Where the disk has
+# dropped them too, the member is sent a snapshot, of which no more is known here than that.
 
 from libc.stdint cimport uint64_t
 
@@ -33,6 +34,9 @@ cdef class Replication:
     cdef bint answered(self, Progress progress, Message answer) except -1
     cdef heartbeat_answered(self, Progress progress)
     cdef fetched(self, list entries)
+    cdef dropped(self, uint64_t index)
+    cdef bint installed(self, Progress progress, uint64_t index) except -1
+    cdef not_installed(self, Progress progress)
     # send
     cdef send(self)
     cdef send_heartbeats(self, uint64_t round_number)
@@ -43,5 +47,6 @@ cdef class Replication:
     cdef _send_to(self, Progress progress)
     cdef _send_append(self, Progress progress, tuple entries)
     cdef _fetch(self, Progress progress, tuple wanted)
+    cdef bint _can_follow(self, Progress progress)
     cdef bint _knows_term_before(self, Progress progress)
     cdef uint64_t _term_before(self, Progress progress) except? 0

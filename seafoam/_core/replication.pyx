@@ -3,7 +3,7 @@
 from seafoam._core.limits cimport APPEND_BYTES_MAX
 from seafoam._core.log cimport entry_bytes
 from seafoam._core.message cimport MESSAGE_APPEND, MESSAGE_HEARTBEAT, Entry
-from seafoam._core.progress cimport PROGRESS_PROBE, PROGRESS_REPLICATE
+from seafoam._core.progress cimport PROGRESS_PROBE, PROGRESS_REPLICATE, PROGRESS_SNAPSHOT
 
 from seafoam.errors import ensure
 
@@ -41,6 +41,7 @@ cdef class Replication:
 
     cdef bint answered(self, Progress progress, Message answer) except -1:
         """A member answered an append; whether it has acknowledged more than before."""
+        cdef bint is_news
         self.is_due = True
         if answer.is_rejected:
             progress.rejected(answer.index,
@@ -49,10 +50,15 @@ cdef class Replication:
         ensure(answer.index <= self._log.last_index,
                f"node {answer.from_id:x} acknowledges entry {answer.index}, the leader's log ends "
                f"at {self._log.last_index}")
-        return progress.acknowledged(answer.index)
+        is_news = progress.acknowledged(answer.index)
+        if progress.state == PROGRESS_SNAPSHOT and self._can_follow(progress):
+            progress.ask_again(progress.next_index)  # it needs none after all
+        return is_news
 
     cdef heartbeat_answered(self, Progress progress):
         """It is there; had the entries that are out been lost, only an append would show."""
+        if progress.state == PROGRESS_SNAPSHOT:
+            return
         if progress.state == PROGRESS_PROBE or progress.match_index < self._log.last_index:
             progress.must_ask = True
             self.is_due = True
@@ -70,6 +76,28 @@ cdef class Replication:
             elif (first.index == progress.next_index and progress.may_send()
                     and self._knows_term_before(progress)):
                 self._send_append(progress, _fitting(entries))
+
+    cdef dropped(self, uint64_t index):
+        """Nothing up to `index` comes from the disk any more, asked for or not."""
+        cdef Progress progress
+        for progress in self._members.values():
+            if progress.fetching_index <= index:
+                progress.fetching_index = 0
+        self.is_due = True
+
+    cdef bint installed(self, Progress progress, uint64_t index) except -1:
+        """A member has installed a snapshot; whether that acknowledges more than before."""
+        ensure(index <= self._log.last_index,
+               f"node {progress.node_id:x} has installed a snapshot of entry {index}, the "
+               f"leader's log ends at {self._log.last_index}")
+        self.is_due = True
+        return progress.installed(index)
+
+    cdef not_installed(self, Progress progress):
+        """A snapshot did not get there. Only its answer shows that it is there to be sent one."""
+        if progress.state == PROGRESS_SNAPSHOT:
+            progress.ask_again(self._log.last_index + 1)
+            self.is_due = True
 
     # -- send ----------------------------------------------------------------------------------
 
@@ -93,6 +121,13 @@ cdef class Replication:
         """Send a member the entries it may be sent, else what it should know without any."""
         cdef bint has_sent = False
         cdef uint64_t before_index = progress.next_index - 1
+        if progress.state == PROGRESS_SNAPSHOT:
+            return
+        if not self._can_follow(progress):
+            if progress.may_send() or progress.must_ask:
+                progress.lacks_log()
+                self._out.snapshots.append(progress.node_id)
+            return
         if not self._knows_term_before(progress):
             self._fetch(progress, (before_index, before_index))
             return
@@ -144,6 +179,10 @@ cdef class Replication:
         progress.fetching_index = first_index
         if not is_asked:
             self._out.fetches.append(wanted)
+
+    cdef bint _can_follow(self, Progress progress):
+        cdef uint64_t before_index = progress.next_index - 1
+        return self._log.can_follow(before_index, progress.knows_term_of(before_index))
 
     cdef bint _knows_term_before(self, Progress progress):
         cdef uint64_t index = progress.next_index - 1

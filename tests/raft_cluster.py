@@ -10,18 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from raft_disk import Base, Disk, Snapshot
 from seafoam._core.confchange import Configuration
 from seafoam._core.message import (
     ENTRY_COMMAND,
     ENTRY_CONFIGURATION,
     ENTRY_EMPTY,
     ENTRY_FOUNDING,
-    Durable,
     Entry,
     HardState,
     Message,
 )
-from seafoam._core.raft import ROLE_CANDIDATE, ROLE_LEADER, ROLE_NAMES, ROLE_PRE_CANDIDATE, Raft
+from seafoam._core.raft import ROLE_CANDIDATE, ROLE_FOLLOWER, ROLE_LEADER, ROLE_NAMES, ROLE_PRE_CANDIDATE, Raft
 from seafoam.errors import ConfigurationRefused
 
 KIND_NAMES = {ENTRY_EMPTY: "empty", ENTRY_COMMAND: "command", ENTRY_FOUNDING: "founding",
@@ -29,7 +29,9 @@ KIND_NAMES = {ENTRY_EMPTY: "empty", ENTRY_COMMAND: "command", ENTRY_FOUNDING: "f
 ROUNDS_MAX = 1000
 
 
-def place(entry: Entry) -> str:
+def place(entry: Entry | Base) -> str:
+    if isinstance(entry, Base):
+        return f"base={entry.index}@{entry.term}"
     return f"{entry.index}@{entry.term}"
 
 
@@ -59,53 +61,6 @@ def configured(before: Configuration | None, entry: Entry) -> Configuration:
         return before
 
 
-class Disk:
-    """What one node has written: records that are synced, and writes that are not yet."""
-
-    def __init__(self, entries: list[Entry], hard_state: HardState) -> None:
-        self.entries = entries
-        self.hard_state = hard_state
-        #: (entries, hard state, report, messages that wait for it)
-        self.writes: list[tuple[list[Entry], HardState | None, Durable, list[Message]]] = []
-
-    def _keep(self, record: Entry | HardState) -> None:
-        if isinstance(record, HardState):
-            self.hard_state = record
-        else:
-            assert record.index <= len(self.entries) + 1, "a gap on disk"
-            self.entries[record.index - 1:] = [record]
-
-    def sync(self) -> tuple[Durable, list[Message]]:
-        entries, hard_state, report, waiting = self.writes.pop(0)
-        for entry in entries:
-            self._keep(entry)
-        if hard_state is not None:
-            self._keep(hard_state)
-        return report, waiting
-
-    def unsynced_records(self) -> list[Entry | HardState]:
-        return [record for entries, hard_state, _, _ in self.writes
-                for record in (*entries, *([hard_state] if hard_state else []))]
-
-    def crash(self, survivors: int) -> None:
-        """The first so many unsynced records had reached the disk, the others had not."""
-        records = self.unsynced_records()
-        self.writes = []
-        for record in records[:survivors]:
-            self._keep(record)
-        last_term = self.entries[-1].term if self.entries else 0
-        if last_term > self.hard_state.term:  # as recovery does: its hard state was torn off
-            self.hard_state = HardState(last_term, 0, self.hard_state.commit_index)
-
-    def written(self) -> list[Entry]:
-        """The log as it will be once all is synced."""
-        log = list(self.entries)
-        for entries, _, _, _ in self.writes:
-            for entry in entries:
-                log[entry.index - 1:] = [entry]
-        return log
-
-
 class Server:
     """One machine with its disk; what leaves it goes into `cluster.network`."""
 
@@ -118,9 +73,21 @@ class Server:
         self.start()
 
     def start(self) -> None:
-        self.raft = Raft(self.node_id, self.disk.hard_state, list(self.disk.entries),
-                         seed=self.seed, kept_bytes_max=self.cluster.kept_bytes_max)
-        self.applied: list[Entry] = []
+        snapshot, log = self.disk.snapshot, self.disk.start()
+        self.raft = Raft(self.node_id, self.disk.hard_state, log.entries,
+                         seed=self.seed, kept_bytes_max=self.cluster.kept_bytes_max,
+                         base=(log.base.index, log.base.term),
+                         configuration=snapshot and snapshot.configuration,
+                         configured_index=snapshot.configured_index if snapshot else 0)
+        self.applied: list[Entry] = list(snapshot.applied) if snapshot else []
+        #: Handed out by the machine, to be applied when the cluster is not holding that back.
+        self.to_apply: list[Entry] = []
+        #: The snapshot that is being taken; durable with `save_snapshot`.
+        self.saving: Snapshot | None = None
+        #: What the disk's log must be told before it is given another entry.
+        self.base_due: list[Base] = []
+        #: Members that are to be sent a snapshot.
+        self.snapshots: list[int] = []
         self.reads: list[tuple[int, int]] = []
         self.fetches: list[tuple[int, int]] = []
         self.role = self.raft.role
@@ -135,21 +102,27 @@ class Server:
             self._show_role()
             ready = self.raft.ready(self.cluster.apply_count)
             if ready.durable is not None:
-                self._tell_write(ready.entries, ready.hard_state)
+                self._tell_write([*self.base_due, *ready.entries], ready.hard_state)
                 self.cluster.on_write(self, ready.entries)
-                self.disk.writes.append((ready.entries, ready.hard_state, ready.durable, []))
+                self.disk.writes.append(([*self.base_due, *ready.entries], ready.hard_state,
+                                         ready.durable, []))
+                self.base_due = []
             else:
                 assert not ready.entries and ready.hard_state is None
             for message in ready.messages:
                 self.cluster.send(message)
             if ready.messages_after_durable:
                 self.disk.writes[-1][3].extend(ready.messages_after_durable)
-            for entry in ready.committed:
-                self._apply(entry)
+            self.to_apply += ready.committed
+            if not self.cluster.is_holding_apply:
+                self.apply()
             for read in ready.reads:
                 self.tell(f"may read {read.context} at {read.index}")
                 self.reads.append((read.context, read.index))
             self.fetches += ready.fetches
+            for node_id in ready.snapshots:
+                self.tell(f"has no log for {node_id}")
+            self.snapshots += ready.snapshots
             if self.cluster.is_fetching_at_once:
                 self.fetch()
         self._show_role()
@@ -159,12 +132,18 @@ class Server:
             self.role = self.raft.role
             self.tell(f"is {ROLE_NAMES[self.role]} in term {self.raft.term}")
 
-    def _tell_write(self, entries: list[Entry], hard_state: HardState | None) -> None:
+    def _tell_write(self, entries: list[Entry | Base], hard_state: HardState | None) -> None:
         parts = [place(entry) for entry in entries]
         if hard_state is not None:
             parts.append(f"(term={hard_state.term} vote={hard_state.vote:x} "
                          f"commit={hard_state.commit_index})")
         self.tell("writes " + " ".join(parts))
+
+    def apply(self) -> None:
+        """Apply what was handed out."""
+        to_apply, self.to_apply = self.to_apply, []
+        for entry in to_apply:
+            self._apply(entry)
 
     def _apply(self, entry: Entry) -> None:
         self.tell(f"applies {place(entry)} {KIND_NAMES[entry.kind]}"
@@ -181,9 +160,53 @@ class Server:
         """Read what was asked of the disk, in pieces of at most two entries."""
         fetches, self.fetches = self.fetches, []
         for first, last in fetches:
-            found = self.disk.written()[first - 1:min(last, first + 1)]
+            found = self.disk.read(first, min(last, first + 1))
             self.tell(f"fetches {first}..{last}, finds {' '.join(map(place, found))}")
             self.raft.fetched(found)
+
+    def begin_snapshot(self) -> None:
+        """Take one of what is applied now."""
+        last, raft = self.applied[-1], self.raft
+        assert raft.configuration is not None
+        self.saving = Snapshot(last.index, last.term, tuple(self.applied), raft.configuration,
+                               raft.configured_index)
+
+    def save_snapshot(self) -> None:
+        """The one that is being taken is durable now, and replaces an older one."""
+        snapshot, self.saving = self.saving, None
+        assert snapshot is not None
+        if self.disk.snapshot is None or snapshot.index > self.disk.snapshot.index:
+            self.disk.snapshot = snapshot
+            self.tell(f"has a snapshot of {snapshot.index}@{snapshot.term}")
+
+    def drop_log(self, index: int) -> None:
+        """The machine is told first: whatever it asks for from then on is there."""
+        self.raft.dropped_to(index)
+        self.fetches = [wanted for wanted in self.fetches if wanted[0] > index]
+        self.disk.drop(index)
+        self.tell(f"has dropped its log up to {index}")
+
+    def install(self, snapshot: Snapshot) -> bool:
+        """A snapshot has come: durable at first, then restored; whether all it has is here now."""
+        if snapshot.index > self.raft.log.applied_index:
+            self.saving = snapshot
+            self.save_snapshot()
+            if self.raft.role == ROLE_FOLLOWER:
+                self.restore()
+        return snapshot.index <= self.raft.log.applied_index
+
+    def restore(self) -> None:
+        """Go on from the disk's snapshot, which is of more than was applied."""
+        snapshot = self.disk.snapshot
+        assert snapshot is not None
+        if self.raft.restore(snapshot.index, snapshot.term, snapshot.configuration,
+                             snapshot.configured_index):
+            self.base_due = [snapshot.base]
+        self.to_apply = []
+        self.applied = list(snapshot.applied)
+        self.tell(f"goes on from {snapshot.index}@{snapshot.term}")
+        self.cluster.on_restore(self, snapshot)
+        self.pump()
 
     def sync(self) -> bool:
         """The oldest write is on disk now; False where there is none."""
@@ -249,9 +272,11 @@ class Cluster:
         self.kept_bytes_max = kept_bytes_max
         self.apply_count = 64
         self.is_fetching_at_once = True
+        self.is_holding_apply = False
         self.tell: Callable[[str], None] = lambda line: None
         self.on_apply: Callable[[Server, Entry], None] = lambda server, entry: None
         self.on_write: Callable[[Server, list[Entry]], None] = lambda server, entries: None
+        self.on_restore: Callable[[Server, Snapshot], None] = lambda server, snapshot: None
         self.servers: dict[int, Server] = {}
         first = founding(voters, learners)
         for node_id in (*voters, *learners):
@@ -282,6 +307,21 @@ class Cluster:
             self.tell(str(message))
             server.step(message)
         return True
+
+    def carry_snapshot(self, from_id: int) -> None:
+        """The first member that this leader owes a snapshot is sent one, and both are told."""
+        sender = self.servers[from_id]
+        target = self.servers[sender.snapshots.pop(0)]
+        snapshot = sender.disk.snapshot
+        assert snapshot is not None, "nobody can be sent what was not taken"
+        is_cut = {(from_id, target.node_id), (target.node_id, from_id)} & self.cuts
+        if is_cut or not target.is_up or not target.install(snapshot):
+            sender.tell(f"sent {target.node_id} no snapshot")
+            sender.raft.snapshot_failed(target.node_id)
+        else:
+            sender.tell(f"sent {target.node_id} a snapshot of {snapshot.index}@{snapshot.term}")
+            sender.raft.snapshot_sent(target.node_id, snapshot.index)
+        sender.pump()
 
     def drop(self, wanted: Callable[[Message], bool] = lambda message: True) -> list[Message]:
         dropped = [message for message in self.network if wanted(message)]

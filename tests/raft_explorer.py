@@ -12,17 +12,21 @@ from __future__ import annotations
 import random
 import sys
 from collections import Counter
+from collections.abc import Callable
 
 from raft_cluster import Cluster, Server, configured
+from raft_disk import Snapshot
 from seafoam._core.confchange import Configuration
 from seafoam._core.message import (
     ENTRY_CONFIGURATION,
+    ENTRY_FOUNDING,
     MESSAGE_APPEND_ANSWER,
     MESSAGE_VOTE,
     MESSAGE_VOTE_ANSWER,
     Entry,
     Message,
 )
+from seafoam._core.raft import ROLE_FOLLOWER
 from seafoam.errors import ConfigurationRefused
 
 
@@ -53,6 +57,7 @@ class Checker:
         self.counts: Counter[str] = Counter()
         cluster.on_apply = self.on_apply
         cluster.on_write = self.on_write
+        cluster.on_restore = self.on_restore
         send = cluster.send
 
         def checked_send(message: Message) -> None:
@@ -68,14 +73,14 @@ class Checker:
 
     def on_write(self, server: Server, entries: list[Entry]) -> None:
         """Log matching (5.3): an entry of one place says the same, and so do all before it."""
-        if entries and entries[0].index <= len(server.disk.written()):
+        log = server.disk.written_log()
+        for base in server.base_due:
+            log.put(base)
+        if entries and entries[0].index <= log.last_index:
             self.counts["truncations"] += 1
-        log = server.disk.written()
         for entry in entries:
-            before_term = 0
-            if entry.index > 1:
-                before_term = (entries[entry.index - entries[0].index - 1].term
-                               if entry.index > entries[0].index else log[entry.index - 2].term)
+            before_term = log.term_at(entry.index - 1)
+            log.put(entry)
             told = self.written.setdefault((entry.index, entry.term), (entry.data, before_term))
             hold(told == (entry.data, before_term),
                  f"two entries at {entry.index}@{entry.term}: {told}, {entry.data!r}")
@@ -85,7 +90,7 @@ class Checker:
         hold(entry.index == len(server.applied), f"{server.node_id} applies {entry} out of order")
         first = self.applied.setdefault(entry.index, entry)
         hold(first == entry, f"{server.node_id} applies {entry}, another did {first}")
-        hold(server.disk.entries[entry.index - 1:entry.index] == [entry],
+        hold(server.disk.log.at(entry.index) == entry and entry.index <= server.disk.safe_index(),
              f"{server.node_id} applies {entry}, which is not on its disk")
         configuration = self.configurations.get(entry.index - 1)
         if entry.kind not in (0, 1):
@@ -93,6 +98,22 @@ class Checker:
             hold(configuration == server.raft.configuration, "configurations differ")
             self.counts["configurations"] += entry.index > 1
         self.configurations[entry.index] = configuration
+
+    def on_restore(self, server: Server, snapshot: Snapshot) -> None:
+        """What a snapshot has is what was applied; nothing but it and its log's tail is here."""
+        log = server.raft.log
+        hold(log.applied_index == log.applying_index == snapshot.index == len(snapshot.applied)
+             and log.commit_index >= snapshot.index, f"{server.node_id} is restored to {log}")
+        hold(all(self.applied[entry.index] == entry for entry in snapshot.applied),
+             f"{server.node_id} is restored from what was never applied")
+        hold(self.configurations[snapshot.index] == server.raft.configuration,
+             "configurations differ")
+        configuring = [entry.index for entry in snapshot.applied
+                       if entry.kind in (ENTRY_FOUNDING, ENTRY_CONFIGURATION)]
+        hold(configuring[-1] == server.raft.configured_index, "configured by another entry")
+        self.counts["restores"] += 1
+        self.counts["tails kept"] += log.last_index > snapshot.index
+        self.counts["bases"] += len(server.base_due)
 
     def on_send(self, message: Message) -> None:
         """Votes and acknowledgements leave after the sync they rest on (5.1, 5.2)."""
@@ -107,7 +128,7 @@ class Checker:
                  or (disk.hard_state.term, disk.hard_state.vote) == (message.term, message.to_id),
                  f"{message} rests on a vote that is not durable")
         elif message.kind == MESSAGE_APPEND_ANSWER and disk.hard_state.term == message.term:
-            hold(len(disk.entries) >= message.index, f"{message} rests on nothing durable")
+            hold(disk.safe_index() >= message.index, f"{message} rests on nothing durable")
 
     def after_event(self) -> None:
         for server in self.cluster.servers.values():
@@ -127,24 +148,25 @@ class Checker:
         """Election safety (5.2) and leader completeness (5.4)."""
         self.leader_of[server.raft.term] = server.node_id
         self.counts["leaders"] += 1
-        log = server.disk.written()
+        log = server.disk.written_log()
         for index, term in self.committed.items():
-            hold(index <= len(log) and log[index - 1].term == term,
+            hold(log.holds(index, term),
                  f"leader {server.node_id} of term {server.raft.term} lacks {index}@{term}")
 
     def _on_commit(self, server: Server) -> None:
         """A majority of disks has what is committed, by the configuration in force."""
-        log = server.disk.written()
+        log = server.disk.written_log()
         old_index, self.commit_index = self.commit_index, server.raft.log.commit_index
         self.counts["commits"] += 1
         for index in range(old_index + 1, self.commit_index + 1):
-            self.committed[index] = log[index - 1].term
-        entry = log[self.commit_index - 1]
+            self.committed[index] = log.term_at(index)
+        entry = log.at(self.commit_index)
         # A change may have been committed and applied within this one event.
         configurations = [self.configuration_before.get(server.node_id),
                           server.raft.configuration]
         held = {other.node_id: True for other in self.cluster.servers.values()
-                if other.disk.entries[entry.index - 1:entry.index] == [entry]}
+                if other.disk.log.at(entry.index) == entry
+                and other.disk.safe_index() >= entry.index}
         hold(any(configuration and configuration.vote_result(held) == "won"
                  for configuration in configurations),
              f"{entry} is committed with {sorted(held)} only, among {configurations}")
@@ -153,16 +175,19 @@ class Checker:
 class Walk:
     """One random walk."""
 
-    def __init__(self, seed: int, node_count: int, *, changes: bool) -> None:
+    def __init__(self, seed: int, node_count: int, *, changes: bool, snapshots: bool) -> None:
         self.random = random.Random(seed)
         ids = range(1, node_count + 1)
         self.cluster = Cluster(ids, seed=seed, strangers=[node_count + 1] if changes else (),
                                kept_bytes_max=self.random.choice([0, 600, 1 << 20]))
         self.cluster.is_fetching_at_once = False
+        self.cluster.is_holding_apply = self.random.random() < 0.5
         self.cluster.apply_count = self.random.choice([1, 64])
         self.checker = Checker(self.cluster)
         self.changes = changes
         self.number = 0
+        #: On the way, by whichever path: what is to be done when it arrives.
+        self.parcels: list[Callable[[], None]] = []
         #: (node, context) -> the commit index that was known anywhere when it was asked.
         self.reads: dict[tuple[int, int], int] = {}
         self.lossiness = self.random.choice([0.0, 0.02, 0.1])
@@ -171,7 +196,11 @@ class Walk:
             (1, self.oversleep), (1, self.stall), (10, self.propose), (3, self.read),
             (1, self.lose), (2, self.double), (0.5, self.crash), (5, self.restart),
             (0.6, self.cut), (3, self.heal), (0.7, self.transfer), (2, self.fetch),
-            (1 if changes else 0, self.change),
+            (1 if changes else 0, self.change), (20, self.apply),
+            *([(1.5, self.begin_snapshot), (2, self.save_snapshot), (2, self.drop_log),
+               (4, self.send_snapshot), (4, self.deliver_parcel), (1, self.restore),
+               (0.5, self.offer_snapshot)]
+              if snapshots else []),
         ]
 
     def run(self, event_count: int) -> Counter[str]:
@@ -199,14 +228,15 @@ class Walk:
         """With all healed, one is elected, commits, and all apply the same."""
         self.cluster.heal()
         self.cluster.is_fetching_at_once = True
+        self.cluster.is_holding_apply = False
         for server in self.cluster.servers.values():
             if not server.is_up:
                 server.restart()
             server.fetch()
+            server.apply()
             server.pump()
         for _ in range(600):
-            self.cluster.tick()
-            self.after_event()
+            self.pass_time()
             leaders = [server for server in self.cluster.servers.values() if server.is_leader
                        and not server.raft.is_transferring]
             if leaders and leaders[0].raft.log.commit_index == leaders[0].raft.log.last_index:
@@ -214,13 +244,21 @@ class Walk:
         leader = self.cluster.leader()
         index = leader.propose(b"the end")
         for _ in range(100):
-            self.cluster.tick()
-            self.after_event()
+            self.pass_time()
         members = self.cluster.leader().raft.configuration.member_ids()
         for node_id in members:
             server = self.cluster[node_id]
             hold(len(server.applied) >= index,
                  f"{node_id} stays behind at {len(server.applied)} of {index}: {server.raft}")
+
+    def pass_time(self) -> None:
+        self.cluster.tick()
+        self.after_event()
+        for server in self.cluster.servers.values():
+            while server.snapshots:
+                self.cluster.carry_snapshot(server.node_id)
+            self.restore_late(server)
+            self.after_event()
 
     # -- events --------------------------------------------------------------------------------
 
@@ -330,6 +368,84 @@ class Walk:
             server.fetch()
             server.pump()
 
+    def apply(self) -> None:
+        server = self.one(lambda server: server.is_up and server.to_apply)
+        if server is not None:
+            server.apply()
+            server.pump()
+
+    def begin_snapshot(self) -> None:
+        server = self.one(lambda server: server.is_up and server.applied)
+        if server is not None:
+            server.begin_snapshot()
+
+    def save_snapshot(self) -> None:
+        server = self.one(lambda server: server.is_up and server.saving)
+        if server is not None:
+            server.save_snapshot()
+
+    def drop_log(self) -> None:
+        """Up to the snapshot, or less: not what was not applied, where it is not restored yet."""
+        server = self.one(lambda server: server.is_up and server.disk.snapshot)
+        if server is not None:
+            self.checker.counts["logs dropped"] += 1
+            last = min(server.disk.snapshot.index - 1, server.raft.log.applied_index)
+            server.drop_log(max(0, last - self.random.choice([0, 0, 1, 5])))
+            server.pump()
+
+    def send_snapshot(self) -> None:
+        """What is owed to a member goes on its way; it may come to nothing, come twice, or late."""
+        sender = self.one(lambda server: server.is_up and server.snapshots)
+        if sender is None:
+            return
+        target = self.cluster[sender.snapshots.pop(0)]
+        snapshot = sender.disk.snapshot
+
+        def failed() -> None:
+            self.checker.counts["snapshots failed"] += 1
+            if sender.is_up:
+                sender.raft.snapshot_failed(target.node_id)
+                sender.pump()
+
+        def sent() -> None:
+            self.checker.counts["snapshots sent"] += 1
+            if sender.is_up:
+                sender.raft.snapshot_sent(target.node_id, snapshot.index)
+                sender.pump()
+
+        def arrives() -> None:
+            is_cut = (sender.node_id, target.node_id) in self.cluster.cuts
+            is_installed = not is_cut and target.is_up and target.install(snapshot)
+            self.parcels += [sent, sent] if is_installed else [failed]
+
+        self.parcels.append(failed if self.random.random() < 0.1 else arrives)
+        if self.random.random() < 0.1:
+            self.parcels.append(arrives)
+
+    def offer_snapshot(self) -> None:
+        """One that was sent long ago comes to somebody who may not need it any more."""
+        sender = self.one(lambda server: server.disk.snapshot is not None)
+        target = self.one()
+        if sender is not None and target is not None:
+            target.install(sender.disk.snapshot)
+
+    def deliver_parcel(self) -> None:
+        if self.parcels:
+            self.parcels.pop(self.random.randrange(len(self.parcels)))()
+
+    def restore(self) -> None:
+        server = self.one()
+        if server is not None:
+            self.restore_late(server)
+
+    def restore_late(self, server: Server) -> None:
+        """A snapshot that came while this was no follower."""
+        snapshot = server.disk.snapshot
+        if (server.is_up and server.raft.role == ROLE_FOLLOWER and snapshot is not None
+                and snapshot.index > server.raft.log.applied_index):
+            self.checker.counts["late restores"] += 1
+            server.restore()
+
     def change(self) -> None:
         server = self.one(lambda server: server.is_leader and not server.raft.is_transferring)
         if server is None:
@@ -347,7 +463,7 @@ class Walk:
 
 
 def walk_of(seed: int) -> Walk:
-    return Walk(seed, 5 if seed % 3 == 0 else 3, changes=seed % 2 == 0)
+    return Walk(seed, 5 if seed % 3 == 0 else 3, changes=seed % 2 == 0, snapshots=seed % 4 != 1)
 
 
 if __name__ == "__main__":

@@ -187,7 +187,11 @@ cdef class Raft:
             self._replication.fetched(entries)
 
     cpdef dropped_to(self, uint64_t index):
-        """Entries up to `index`, all in a durable snapshot, cannot be fetched from here on."""
+        """Entries up to `index`, which a durable snapshot has, cannot be fetched from here on.
+
+        They end before the snapshot's own last entry: whoever has installed that is asked whether
+        it agrees there, for which its term is needed.
+        """
         self.log.dropped_to(index)
         self._out.dropped(index)
         if self._replication is not None:

@@ -203,6 +203,7 @@ class Server:
                              snapshot.configured_index):
             self.base_due = [snapshot.base]
         self.to_apply = []
+        self.fetches = []
         self.applied = list(snapshot.applied)
         self.tell(f"goes on from {snapshot.index}@{snapshot.term}")
         self.cluster.on_restore(self, snapshot)

@@ -235,6 +235,8 @@ class Walk:
             server.fetch()
             server.apply()
             server.pump()
+        while self.parcels:
+            self.deliver_parcel()
         for _ in range(600):
             self.pass_time()
             leaders = [server for server in self.cluster.servers.values() if server.is_leader

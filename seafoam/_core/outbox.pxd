@@ -24,6 +24,5 @@ cdef class Outbox:
     cdef bint hard_state_is_due(self, uint64_t term, uint64_t vote, RaftLog log)
     cdef bint has_any(self)
     cdef Ready take(self, uint64_t term, uint64_t vote, RaftLog log)
-    cdef bint dropped(self, uint64_t index) except -1
     # within
     cdef _forget(self)

@@ -22,11 +22,6 @@ cdef class Outbox:
         self._reported_number = max(self._reported_number, report.number)
         return True
 
-    cdef bint dropped(self, uint64_t index) except -1:
-        """The disk cannot be asked for entries up to this one any more."""
-        self.fetches = [wanted for wanted in self.fetches if wanted[0] > index]
-        return True
-
     cdef bint hard_state_is_due(self, uint64_t term, uint64_t vote, RaftLog log):
         """Whether something waits for a record of the hard state.
 

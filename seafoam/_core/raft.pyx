@@ -193,7 +193,6 @@ cdef class Raft:
         it agrees there, for which its term is needed.
         """
         self.log.dropped_to(index)
-        self._out.dropped(index)
         if self._replication is not None:
             self._replication.dropped(index)
 

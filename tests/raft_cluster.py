@@ -21,7 +21,14 @@ from seafoam._core.message import (
     HardState,
     Message,
 )
-from seafoam._core.raft import ROLE_CANDIDATE, ROLE_FOLLOWER, ROLE_LEADER, ROLE_NAMES, ROLE_PRE_CANDIDATE, Raft
+from seafoam._core.raft import (
+    ROLE_CANDIDATE,
+    ROLE_FOLLOWER,
+    ROLE_LEADER,
+    ROLE_NAMES,
+    ROLE_PRE_CANDIDATE,
+    Raft,
+)
 from seafoam.errors import ConfigurationRefused
 
 KIND_NAMES = {ENTRY_EMPTY: "empty", ENTRY_COMMAND: "command", ENTRY_FOUNDING: "founding",

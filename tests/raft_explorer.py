@@ -396,7 +396,7 @@ class Walk:
             server.pump()
 
     def send_snapshot(self) -> None:
-        """What is owed to a member goes on its way; it may come to nothing, come twice, or late."""
+        """What is owed to a member goes on its way; it may fail, come twice, or late."""
         sender = self.one(lambda server: server.is_up and server.snapshots)
         if sender is None:
             return

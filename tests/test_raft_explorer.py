@@ -22,7 +22,7 @@ met: Counter[str] = Counter()
 
 @pytest.mark.parametrize("group", range(GROUPS))
 def test_no_walk_breaks_a_promise(group):
-    """3 and 5 nodes; with and without changes of members, with logs kept, let go of and dropped."""
+    """3 and 5 nodes, with and without changes of members; logs kept, let go of and dropped."""
     for seed in range(1 + group * WALKS, 1 + (group + 1) * WALKS):
         try:
             met.update(walk_of(seed).run(EVENTS))

@@ -12,6 +12,8 @@
     settle                               sync and deliver until nothing moves
     drop | lose N | cut N ... | heal     messages are lost: all, the oldest to N; or will be
     crash N COUNT | start N              so many unsynced records survive
+    snapshot N | drop_log N INDEX        one of what N has applied; its log up to there goes
+    send_snapshot N                      who needs one from N is sent it, and says what came of it
     log N | show N | network             what there is
 
 What happens is told as it does: a role, a write handed to the disk, a message that arrives, an
@@ -142,6 +144,16 @@ class Story:
 
     def do_start(self, node: str) -> None:
         self.cluster[int(node)].restart()
+
+    def do_snapshot(self, node: str) -> None:
+        self.cluster[int(node)].begin_snapshot()
+        self.cluster[int(node)].save_snapshot()
+
+    def do_drop_log(self, node: str, index: str) -> None:
+        self.cluster[int(node)].drop_log(int(index))
+
+    def do_send_snapshot(self, node: str) -> None:
+        self.cluster.carry_snapshot(int(node))
 
     def do_log(self, node: str) -> None:
         self.lines.append(" ".join(map(place, self.cluster[int(node)].disk.written())))

@@ -7,6 +7,7 @@ it fails.
 import pytest
 
 from raft_cluster import FOUNDING, Cluster, cluster_of, log_of
+from raft_disk import Base
 from seafoam._core import limits
 from seafoam._core.confchange import Configuration
 from seafoam._core.log import RaftLog
@@ -139,7 +140,7 @@ def test_a_machine_alone_campaigns_from_its_snapshot():
 # -- who is sent a snapshot ----------------------------------------------------------------------
 
 def beyond(dropped_index: int | None = None, kept_bytes_max: int = 0) -> Cluster:
-    """Node 3 missed entries 3..22; the leader has a snapshot of 22 and dropped entries up to 21."""
+    """Node 3 missed entries 3..22; the leader has a snapshot of 22, and dropped all before."""
     cluster = Cluster([1, 2, 3], kept_bytes_max=kept_bytes_max)
     leader = cluster.elect(1)
     cluster.cut(3)
@@ -389,14 +390,9 @@ def test_a_report_under_way_says_nothing_of_what_replaced_its_entries():
                         entries=tuple(tail(5, 6, 6))))
     log = server.raft.log
     assert (log.durable_index, log.last_index) == (4, 6)
-    server.disk.writes[1][0].insert(0, server_base(4, 6))
+    server.disk.writes[1][0].insert(0, Base(4, 6))
     server.sync()
     assert log.durable_index == 4, "that was entry 6 of term 5"
-
-
-def server_base(index: int, term: int):
-    from raft_disk import Base
-    return Base(index, term)
 
 
 def test_entries_handed_out_for_apply_before_are_void():
@@ -450,7 +446,7 @@ def test_a_restore_that_cannot_be_is_an_error():
 
 
 def test_a_restored_member_acknowledges_the_snapshot_and_goes_on():
-    """§7: an append that follows the snapshot's last entry is consistent. Guard: `_before_term`."""
+    """§7: an append that follows the snapshot's last entry fits. Guard: `_before_term`."""
     server = follower(1)
     server.raft.restore(9, 4, THREE, 1)
     server.step(Message(MESSAGE_APPEND, 3, 2, 5, index=9, log_term=4, commit_index=9))

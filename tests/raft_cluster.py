@@ -192,6 +192,7 @@ class Server:
         self.fetches = [wanted for wanted in self.fetches if wanted[0] > index]
         self.disk.drop(index)
         self.tell(f"has dropped its log up to {index}")
+        self.pump()
 
     def install(self, snapshot: Snapshot) -> bool:
         """A snapshot has come: durable at first, then restored; whether all it has is here now."""

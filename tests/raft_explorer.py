@@ -393,7 +393,6 @@ class Walk:
             self.checker.counts["logs dropped"] += 1
             last = min(server.disk.snapshot.index - 1, server.raft.log.applied_index)
             server.drop_log(max(0, last - self.random.choice([0, 0, 1, 5])))
-            server.pump()
 
     def send_snapshot(self) -> None:
         """What is owed to a member goes on its way; it may fail, come twice, or late."""

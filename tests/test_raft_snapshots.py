@@ -256,7 +256,7 @@ def test_a_window_that_was_lost_ends_in_a_snapshot():
     leader.save_snapshot()
     leader.drop_log(leader.disk.snapshot.index - 1)
     assert not leader.raft.progress_of(3).in_flight_count < limits.IN_FLIGHT_APPENDS_MAX
-    assert leader.snapshots == []
+    assert leader.snapshots == [], "nobody has asked"
     cluster.heal()
     cluster.tick(2 * HEARTBEAT_TICKS)
     assert leader.snapshots == [3]

@@ -299,7 +299,7 @@ def test_an_installed_snapshot_acknowledges_what_it_has():
 
 def test_what_is_dropped_is_not_fetched_any_more():
     """An answer to the old question is none. Guard:
-    `Replication.dropped`."""
+    `is_due` in `dropped_to`, `fetching_index` in `_become`."""
     cluster = beyond(0)
     leader = cluster[1]
     cluster.is_fetching_at_once = False

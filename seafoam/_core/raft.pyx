@@ -194,7 +194,7 @@ cdef class Raft:
         """
         self.log.dropped_to(index)
         if self._replication is not None:
-            self._replication.dropped(index)
+            self._replication.is_due = True  # what was to be fetched may be gone
 
     cpdef snapshot_sent(self, uint64_t node_id, uint64_t index):
         """That member has installed a snapshot of `index`: it is durable there, and restored."""

@@ -34,7 +34,6 @@ cdef class Replication:
     cdef bint answered(self, Progress progress, Message answer) except -1
     cdef heartbeat_answered(self, Progress progress)
     cdef fetched(self, list entries)
-    cdef dropped(self, uint64_t index)
     cdef bint installed(self, Progress progress, uint64_t index) except -1
     cdef not_installed(self, Progress progress)
     # send

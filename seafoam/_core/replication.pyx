@@ -77,14 +77,6 @@ cdef class Replication:
                     and self._knows_term_before(progress)):
                 self._send_append(progress, _fitting(entries))
 
-    cdef dropped(self, uint64_t index):
-        """Nothing up to `index` comes from the disk any more, asked for or not."""
-        cdef Progress progress
-        for progress in self._members.values():
-            if progress.fetching_index <= index:
-                progress.fetching_index = 0
-        self.is_due = True
-
     cdef bint installed(self, Progress progress, uint64_t index) except -1:
         """A member has installed a snapshot; whether that acknowledges more than before."""
         ensure(index <= self._log.last_index,

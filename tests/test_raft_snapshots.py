@@ -269,7 +269,7 @@ def test_late_words_in_a_snapshots_time():
     leader = cluster[1]
     leader.step(Message(MESSAGE_APPEND_ANSWER, 3, 1, 2, index=9, is_rejected=True, hint_index=5,
                         hint_term=2))
-    assert state(cluster) == (PROGRESS_SNAPSHOT, 2, 3)
+    assert state(cluster) == (PROGRESS_SNAPSHOT, 2, 3) and leader.snapshots == [3]
     leader.step(Message(MESSAGE_APPEND_ANSWER, 3, 1, 2, index=7))
     assert state(cluster) == (PROGRESS_SNAPSHOT, 7, 8), "further, and not far enough"
     cluster.drop()

@@ -14,6 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 CHECKER_SOURCE = Path("tests", "model", "checker.c")
+SHIM_SOURCE = Path("tests", "faults", "shim.c")
 
 
 class BuildFailed(Exception):
@@ -40,18 +41,27 @@ def map_modules() -> tuple[str, ...]:
 
 
 def build_checker() -> Path:
-    """Compiles the model checker's library, unless it is newer than its source; its path.
-
-    There is one for all trees: the modules and the driver must find the same.
+    """The model checker's library; there is one for all trees, as the modules and the driver
+    must find the same.
     """
-    source = ROOT / CHECKER_SOURCE
-    target = library_folder("model") / "libseafoam_model.so"
+    return _build_library(ROOT / CHECKER_SOURCE, library_folder("model") / "libseafoam_model.so",
+                          "-std=c11", "-fvisibility=hidden")
+
+
+def build_shim() -> Path:
+    """The library that stands between a program and its files."""
+    return _build_library(ROOT / SHIM_SOURCE, library_folder("faults") / "libseafoam_faults.so",
+                          "-std=gnu11")
+
+
+def _build_library(source: Path, target: Path, *options: str) -> Path:
+    """Compiles one of the tests' own C files, unless the library is newer; the library."""
     if target.exists() and target.stat().st_mtime >= source.stat().st_mtime:
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     compiler = os.environ.get("CC", "cc")
-    _run([compiler, "-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared",
-          "-fvisibility=hidden", str(source), "-o", str(target)], ROOT, dict(os.environ))
+    _run([compiler, "-O2", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared", *options,
+          str(source), "-o", str(target)], ROOT, dict(os.environ))
     return target
 
 

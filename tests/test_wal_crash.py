@@ -13,8 +13,8 @@ from seafoam._core.wal import (
 )
 from wal_log import (
     MemoryLog,
-    entry,
     meaning,
+    random_append,
     recover_from,
 )
 
@@ -62,26 +62,6 @@ class Model:
         """Whether there was such a moment, not older than the last sync."""
         return any(meaning(recovery) == self.view(moment)
                    for moment in range(len(self.history) - 1, self.synced_count - 1, -1))
-
-
-def random_append(generator, base, log, state):
-    """Entries and a hard state as Raft would write them: conflicts only above the commit index."""
-    last = base[0] + len(log)
-    term = state.term + (generator.random() < 0.3)
-    # A follower's log may end in a term that its own has not been written for.
-    term = max(1, term, log[-1].term if log else base[1])
-    first = last + 1
-    if term > state.term and generator.random() < 0.5:
-        first = generator.randint(state.commit_index + 1, last + 1)
-    count = generator.choice((0, 1, 1, 2, 5))
-    new = [entry(first + i, term, generator.randbytes(generator.choice((0, 8, 90))))
-           for i in range(count)]
-    last = first + count - 1 if new else last
-    if new and generator.random() < 0.4:
-        return new, None
-    commit_index = generator.randint(state.commit_index, max(last, state.commit_index))
-    vote = state.vote if term == state.term and state.vote else generator.randint(0, 3)
-    return new, HardState(term, vote, commit_index)
 
 
 def random_snapshot(generator, log, model):

@@ -181,6 +181,29 @@ def front(index: int, term: int, state: HardState, *, generation: int) -> bytes:
     return record(RECORD_FRONT, index, term, payload, generation=generation)
 
 
+def random_append(generator, base, log, state, sizes=(0, 8, 90)):
+    """Entries and a hard state as Raft would write them: conflicts only above the commit index.
+
+    `log` is what there is behind `base`, an (index, term).
+    """
+    last = base[0] + len(log)
+    term = state.term + (generator.random() < 0.3)
+    # A follower's log may end in a term that its own has not been written for.
+    term = max(1, term, log[-1].term if log else base[1])
+    first = last + 1
+    if term > state.term and generator.random() < 0.5:
+        first = generator.randint(state.commit_index + 1, last + 1)
+    count = generator.choice((0, 1, 1, 2, 5))
+    new = [entry(first + i, term, generator.randbytes(generator.choice(sizes)))
+           for i in range(count)]
+    last = first + count - 1 if new else last
+    if new and generator.random() < 0.4:
+        return new, None
+    commit_index = generator.randint(state.commit_index, max(last, state.commit_index))
+    vote = state.vote if term == state.term and state.vote else generator.randint(0, 3)
+    return new, HardState(term, vote, commit_index)
+
+
 def torn_rotation():
     """Entries 1 and 2, synced, and a batch over segments 1 to 4 that is not."""
     log = MemoryLog(512)

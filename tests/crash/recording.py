@@ -55,9 +55,13 @@ class Recording:
     """What one run did, and what has been made of it so far."""
 
     def __init__(
-        self, seed: int, workspace: Path, begin: tuple[Image, Found] | None = None
+        self, seed: int, workspace: Path, begin: tuple[Image, Found] | None = None,
+        plants: tuple[str, ...] = (),
     ) -> None:
-        """`begin`: what is on the disk when it begins, and what a start finds there."""
+        """`begin`: what is on the disk when it begins, and what a start finds there.
+
+        `plants` are bugs of the recorded program.
+        """
         self.seed = seed
         self._begin = begin
         self._root = workspace / "recorded"
@@ -66,7 +70,8 @@ class Recording:
             materialise(begin[0], self._root)
         # The numbers of its inodes are the trace's.
         self._begun = FileSystem(self._root)
-        self.events = _record(self._root, seed, workspace / "trace")
+        self.events = _record([str(self._root.resolve()), str(seed), *plants],
+                              self._root, workspace / "trace")
         self.found: dict[bytes, Found] = {}
         self.torn: list[tuple[Image, Found]] = []
         self.seen: Counter[str] = Counter()
@@ -175,14 +180,14 @@ def hash_of(image: Image) -> bytes:
     return whole.digest()
 
 
-def _record(root: Path, seed: int, trace: Path) -> list[Event]:
+def _record(arguments: list[str], root: Path, trace: Path) -> list[Event]:
     done = subprocess.run(
-        [sys.executable, "-m", "crash.workload", str(root.resolve()), str(seed)],
+        [sys.executable, "-m", "crash.workload", *arguments],
         cwd=builds.ROOT / "tests", capture_output=True, text=True, timeout=SECONDS_MAX,
         env={**os.environ, **environment_for(root, trace=trace),
              "PYTHONPATH": os.pathsep.join([str(builds.ROOT), os.environ.get("PYTHONPATH", "")])},
     )
     if done.returncode != 0:
-        raise Violation(f"seed {seed}: the recorded program ends with {done.returncode}:\n"
+        raise Violation(f"the recorded program {' '.join(arguments)} ends with {done.returncode}:\n"
                         f"{done.stderr[-3000:]}")
     return list(read_trace(trace))

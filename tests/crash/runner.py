@@ -16,6 +16,7 @@ from pathlib import Path
 from random import Random
 
 from crash.opener import Opener
+from crash.plants import PLANTS
 from crash.recording import Recording, Violation
 from faults.shim import why_not_here
 
@@ -32,6 +33,7 @@ class Campaign:
     """What was done so far."""
 
     next_seed: int = 1
+    plants: tuple[str, ...] = ()
     seen: Counter[str] = field(default_factory=Counter)
     hashes: set[bytes] = field(default_factory=set)
 
@@ -47,7 +49,7 @@ class Campaign:
             return cls()
         next_seed, seen, hexes = json.loads(path.read_text(encoding="ascii"))
         hashes = bytes.fromhex(hexes)
-        return cls(next_seed, Counter(seen), {
+        return cls(next_seed, seen=Counter(seen), hashes={
             hashes[at:at + HASH_BYTES] for at in range(0, len(hashes), HASH_BYTES)})
 
 
@@ -66,7 +68,7 @@ def _run_seed(campaign: Campaign, images_count: int) -> None:
     begin = None
     for _ in range(2):
         with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
-            recording = Recording(seed, Path(folder), begin)
+            recording = Recording(seed, Path(folder), begin, campaign.plants)
             opener = Opener(Path(folder))
             try:
                 recording.check(min(IMAGES_A_RECORDING, images_count - len(campaign.hashes)),
@@ -85,12 +87,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--images", type=int, default=3000, help="how many distinct ones")
     parser.add_argument("--seed", type=int, default=0, help="the first, or the next of --state")
     parser.add_argument("--state", type=Path, help="a file to go on from, and to go on with")
+    parser.add_argument("--plant", action="append", default=[], choices=sorted(PLANTS),
+                        help="a bug for the recorded program")
     options = parser.parse_args(arguments)
     reason = why_not_here()
     if reason:
         print(f"not run: {reason}")
         return 2
     campaign = Campaign.load(options.state) if options.state else Campaign()
+    campaign.plants = tuple(options.plant)
     campaign.next_seed = options.seed or campaign.next_seed
     began = time.monotonic()
     try:

@@ -1,6 +1,6 @@
 """The program that is recorded: the real disk, used as a node uses it, in several lives.
 
-`python -m crash.workload DIRECTORY SEED`, under the shim. Says in marks what it appends before it
+`python -m crash.workload DIRECTORY SEED [PLANT]`, under the shim. Says in marks what it appends before it
 does, and what was reported durable as soon as it was: that, and not what it meant, is what a crash
 must not take. Each life is a process of its own; some close the disk and some just end.
 """
@@ -11,12 +11,13 @@ import asyncio
 import json
 import os
 import random
+import signal
 import sys
-from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
 
-from faults.shim import mark
+from crash.plants import PLANTS
+from faults.shim import kill_before, mark
 from seafoam import disk as disk_module
 from seafoam._core.message import Entry, HardState
 from seafoam._core.wire import encode_founding
@@ -24,6 +25,7 @@ from seafoam.disk import FileDisk
 from seafoam.errors import DiskFailed
 from seafoam.founding_store import FoundingStore
 from seafoam.founding_wire import Record
+from wal_log import entry as make_entry
 from wal_log import random_append
 
 __all__ = ["DATA", "SEGMENT_BYTES", "Digest", "chain", "entry_digest", "main"]
@@ -57,8 +59,11 @@ def say(what: str, **more: object) -> None:
 class Life:
     """One process that uses the directory."""
 
-    def __init__(self, root: Path, luck: random.Random) -> None:
+    def __init__(self, root: Path, luck: random.Random, *, is_uniform: bool) -> None:
         self._luck = luck
+        # Each batch is as long as every other, so that what an earlier life left behind the end
+        # begins where a batch of this one does.
+        self._is_uniform = is_uniform
         self._path = root / DATA
         self._failures: list[DiskFailed] = []
         self._number = 0
@@ -79,6 +84,9 @@ class Life:
             state=_numbers(self._state))
         if not self._log:
             self._begin()
+        if self._luck.random() < 0.5:
+            # Between a write and its sync, where an end of its own accord never falls.
+            kill_before("sync", self._luck.randint(1, STEPS))
         for _ in range(self._luck.randint(STEPS // 2, STEPS)):
             for _ in range(self._luck.choice((1, 1, 2, 6, 15))):
                 self._append()
@@ -115,7 +123,12 @@ class Life:
             state=None if state is None else _numbers(state))
 
     def _append(self) -> None:
-        entries, state = random_append(self._luck, (0, 0), self._log, self._state, SIZES)
+        if self._is_uniform:
+            term = max([self._state.term, *(entry.term for entry in self._log[-1:])])
+            entries = [make_entry(len(self._log) + 1, term or 1, self._luck.randbytes(700))]
+            state = HardState(term or 1, self._state.vote, self._state.commit_index)
+        else:
+            entries, state = random_append(self._luck, (0, 0), self._log, self._state, SIZES)
         if not entries and state is None:
             return
         self._say_append(entries, state)
@@ -143,21 +156,20 @@ def _numbers(state: HardState) -> list[int]:
     return [state.term, state.vote, state.commit_index]
 
 
-def _lives(luck: random.Random) -> Iterator[random.Random]:
-    for _ in range(LIVES):
-        yield random.Random(luck.getrandbits(64))
-
-
 def main(arguments: list[str]) -> int:
     """All the lives of one directory; 0 if each ended as it meant to."""
-    root, seed = Path(arguments[0]), int(arguments[1])
-    for luck in _lives(random.Random(seed)):
+    root, luck = Path(arguments[0]), random.Random(int(arguments[1]))
+    for plant in arguments[2:]:
+        PLANTS[plant]()
+    is_uniform = luck.random() < 0.3
+    for _ in range(LIVES):
+        life_luck = random.Random(luck.getrandbits(64))
         child = os.fork()
         if child == 0:
-            asyncio.run(Life(root, luck).live())
+            asyncio.run(Life(root, life_luck, is_uniform=is_uniform).live())
             os._exit(0)
         _, status = os.waitpid(child, 0)
-        if status != 0:
+        if status not in (0, signal.SIGKILL):
             return 1
     return 0
 

@@ -263,6 +263,16 @@ static long end(struct call *call, long result)
     return result;
 }
 
+/* The program's own wish that the call of this number, from now on, be its last. */
+void faults_kill_before(const char *kinds, uint64_t call_number)
+{
+    counted_kinds = kinds_named(kinds);
+    calls_count = 0;
+    at = call_number;
+    until = call_number + 1;
+    mode = MODE_KILL_BEFORE;
+}
+
 /* A line of the program's own in the trace. */
 void faults_mark(const char *text)
 {

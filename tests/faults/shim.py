@@ -17,7 +17,7 @@ from pathlib import Path
 
 import builds
 
-__all__ = ["Event", "Fault", "Kind", "environment_for", "mark", "read_trace", "why_not_here"]
+__all__ = ["Event", "Fault", "Kind", "environment_for", "kill_before", "mark", "read_trace", "why_not_here"]
 
 HEADER = struct.Struct("<IIQQqqIIIIII")
 BEGIN = 0
@@ -99,6 +99,11 @@ def environment_for(
 def mark(text: str) -> None:
     """In the recorded program: a line of its own between the calls."""
     ctypes.CDLL(None).faults_mark(os.fsencode(text))
+
+
+def kill_before(kinds: str, number: int) -> None:
+    """In a program under the shim: its call of this number from now on is the one it dies at."""
+    ctypes.CDLL(None).faults_kill_before(os.fsencode(kinds), ctypes.c_uint64(number))
 
 
 def read_trace(path: Path) -> Iterator[Event]:

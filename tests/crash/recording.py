@@ -45,6 +45,8 @@ YIELD_MIN = 0.1
 UNIMPORTANT = f"{DATA}/LOCK"
 PAGE_BYTES, SECTOR_BYTES = 4096, 512
 SECONDS_MAX = 120
+#: A sync takes so long, so that several batches are under way at once.
+SYNC_US = 1000
 
 
 class Violation(Exception):
@@ -184,7 +186,7 @@ def _record(arguments: list[str], root: Path, trace: Path) -> list[Event]:
     done = subprocess.run(
         [sys.executable, "-m", "crash.workload", *arguments],
         cwd=builds.ROOT / "tests", capture_output=True, text=True, timeout=SECONDS_MAX,
-        env={**os.environ, **environment_for(root, trace=trace),
+        env={**os.environ, **environment_for(root, trace=trace, sync_us=SYNC_US),
              "PYTHONPATH": os.pathsep.join([str(builds.ROOT), os.environ.get("PYTHONPATH", "")])},
     )
     if done.returncode != 0:

@@ -1,8 +1,9 @@
 """The program that is recorded: the real disk, used as a node uses it, in several lives.
 
-`python -m crash.workload DIRECTORY SEED [PLANT]`, under the shim. Says in marks what it appends before it
-does, and what was reported durable as soon as it was: that, and not what it meant, is what a crash
-must not take. Each life is a process of its own; some close the disk and some just end.
+`python -m crash.workload DIRECTORY SEED [PLANT]`, under the shim. Says in marks what it appends
+before it does, and what was reported durable as soon as it was: that, and not what it meant, is
+what a crash must not take. Each life is a process of its own; some close the disk, some just end,
+and some are killed between a write and its sync.
 """
 
 from __future__ import annotations
@@ -72,6 +73,8 @@ class Life:
 
     async def live(self) -> None:
         disk_module.IDLE_MARKER_SECONDS = self._luck.choice((0.0, 0.0, 60.0))
+        if self._is_uniform:
+            disk_module.IDLE_MARKER_SECONDS = 60.0
         self._disk = FileDisk(self._path, loop=asyncio.get_running_loop(),
                               on_failure=self._failures.append, segment_bytes=SEGMENT_BYTES)
         recovery = self._disk.open()
@@ -158,10 +161,11 @@ def _numbers(state: HardState) -> list[int]:
 
 def main(arguments: list[str]) -> int:
     """All the lives of one directory; 0 if each ended as it meant to."""
-    root, luck = Path(arguments[0]), random.Random(int(arguments[1]))
+    root, seed = Path(arguments[0]), int(arguments[1])
+    luck = random.Random(seed)
     for plant in arguments[2:]:
         PLANTS[plant]()
-    is_uniform = luck.random() < 0.3
+    is_uniform = seed % 3 == 2
     for _ in range(LIVES):
         life_luck = random.Random(luck.getrandbits(64))
         child = os.fork()

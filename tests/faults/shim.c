@@ -11,6 +11,8 @@
  *   FAULTS_KINDS   which calls are counted, of KIND_NAMES, parted by commas; all but "look" if unset
  *   FAULTS_AT      the number, from 1, of the first call that is meddled with
  *   FAULTS_COUNT   how many are, from that one on; 1 if unset
+ *   FAULTS_SYNC_US how many microseconds a sync takes longer: memory has none, and what queues up
+ *                  behind one is what a crash takes
  *   FAULTS_MODE    "fail" with FAULTS_ERRNO, "short" (half is written), "kill-before", "kill-after"
  *
  * A record of the trace is a struct record, then the path below the root, a rename's new path, and
@@ -67,7 +69,7 @@ static char root[PATH_MAX];
 static size_t root_bytes;
 static int trace_fd = -1;
 static uint32_t counted_kinds;
-static uint64_t at, until, calls_count, records_count;
+static uint64_t at, until, calls_count, records_count, sync_us;
 static enum mode mode;
 static int failing_errno;
 
@@ -109,6 +111,7 @@ __attribute__((constructor)) static void begin_work(void)
     counted_kinds = kinds_named(getenv("FAULTS_KINDS"));
     at = number("FAULTS_AT", 0);
     until = at + number("FAULTS_COUNT", 1);
+    sync_us = number("FAULTS_SYNC_US", 0);
     failing_errno = (int)number("FAULTS_ERRNO", EIO);
     for (mode = MODE_KILL_AFTER; wanted != NULL && mode != MODE_NONE; mode--)
         if (strcmp(wanted, modes[mode]) == 0)
@@ -240,6 +243,8 @@ static int begin(struct call *call)
     call->record.call_id = (uint64_t)getpid() << 32
         | __atomic_add_fetch(&records_count, 1, __ATOMIC_SEQ_CST);
     put(call, PHASE_BEGIN);
+    if (call->record.kind == KIND_SYNC && sync_us != 0)
+        usleep((useconds_t)sync_us);
     if (!call->is_last)
         return 1;
     if (mode == MODE_KILL_BEFORE)

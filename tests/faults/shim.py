@@ -17,7 +17,10 @@ from pathlib import Path
 
 import builds
 
-__all__ = ["Event", "Fault", "Kind", "environment_for", "kill_before", "mark", "read_trace", "why_not_here"]
+__all__ = [
+    "Event", "Fault", "Kind", "environment_for", "kill_before", "mark", "read_trace",
+    "why_not_here",
+]
 
 HEADER = struct.Struct("<IIQQqqIIIIII")
 BEGIN = 0
@@ -82,10 +85,11 @@ def why_not_here() -> str:
 
 
 def environment_for(
-    root: Path, *, trace: Path | None = None, fault: Fault | None = None
+    root: Path, *, trace: Path | None = None, fault: Fault | None = None, sync_us: int = 0
 ) -> dict[str, str]:
     """What is to be added to the environment of a program that works below `root`."""
-    added = {"LD_PRELOAD": str(builds.build_shim()), "FAULTS_ROOT": str(root.resolve())}
+    added = {"LD_PRELOAD": str(builds.build_shim()), "FAULTS_ROOT": str(root.resolve()),
+             "FAULTS_SYNC_US": str(sync_us)}
     if trace is not None:
         added["FAULTS_TRACE"] = str(trace)
     if fault is not None:

@@ -43,6 +43,10 @@ def seafoam(*arguments: str, stdin: bytes = b"", **variables: str) -> tuple[int,
 class NodeProcess:
     """A node on `data_dir`, started at once and ready when the constructor returns."""
 
+    #: What is started, and what its environment has beside this process's.
+    module = "seafoam"
+    variables: dict[str, str] = {}
+
     def __init__(self, data_dir: Path, *options: str, peer_port: int = 0) -> None:
         self.data_dir = data_dir
         self._options = options
@@ -52,14 +56,17 @@ class NodeProcess:
 
     def start(self) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "seafoam", "server", "0", str(self._peer_port),
+            [sys.executable, "-m", self.module, "server", "0", str(self._peer_port),
              "--data-dir", str(self.data_dir), *self._options],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-            text=True, env=environment(),
+            text=True, env=environment(**self.variables),
         )
         self.said = []
         serving = threading.Event()
-        threading.Thread(target=self._listen, args=(self.process, serving), daemon=True).start()
+        self.listener = threading.Thread(
+            target=self._listen, args=(self.process, serving), daemon=True
+        )
+        self.listener.start()
         serving.wait(START_SECONDS_MAX)
         found = SERVES.search("".join(self.said))
         if found is None:

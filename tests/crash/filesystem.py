@@ -1,4 +1,4 @@
-"""A file system as far as POSIX binds it: what has been done, and what of it a power cut may leave.
+"""A file system as far as POSIX binds it: what was done, and what of it a power cut may leave.
 
 Owns inodes, names and what of both is synced. Follows a trace; knows nothing of what the files are
 for. Must never keep less open than a real file system may: a sync of a file covers its bytes and

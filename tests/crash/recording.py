@@ -190,6 +190,6 @@ def _record(arguments: list[str], root: Path, trace: Path) -> list[Event]:
              "PYTHONPATH": os.pathsep.join([str(builds.ROOT), os.environ.get("PYTHONPATH", "")])},
     )
     if done.returncode != 0:
-        raise Violation(f"the recorded program {' '.join(arguments)} ends with {done.returncode}:\n"
-                        f"{done.stderr[-3000:]}")
+        raise Violation(f"the recorded program {' '.join(arguments)} ends with "
+                        f"{done.returncode}:\n{done.stderr[-3000:]}")
     return list(read_trace(trace))

@@ -131,8 +131,9 @@ class DataDirectory:
         new = self.path / META_NEW
         fd = os.open(new, OPEN_FLAGS | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
-            write_all(fd, meta, 0)
-            os.fsync(fd)
+            with naming(new):
+                write_all(fd, meta, 0)
+                _sync_all(fd)
         finally:
             os.close(fd)
         new.rename(self.path / META)
@@ -209,8 +210,9 @@ class DataDirectory:
         for number in numbers:
             fd = open_for_reading(self._path(number))
             try:
-                data = _read_written(fd)
-                file_bytes = os.fstat(fd).st_size
+                with naming(self._path(number)):
+                    data = _read_written(fd)
+                    file_bytes = os.fstat(fd).st_size
             finally:
                 os.close(fd)
             yield number, data, file_bytes
@@ -230,8 +232,9 @@ class DataDirectory:
         # In place: truncating would give back room that another process may take.
         fd = os.open(self._path(number), OPEN_FLAGS)
         try:
-            write_all(fd, bytes(end - begin), begin)
-            sync_data(fd)
+            with naming(self._path(number)):
+                write_all(fd, bytes(end - begin), begin)
+                sync_data(fd)
         finally:
             os.close(fd)
 
@@ -244,12 +247,13 @@ class DataDirectory:
         """A descriptor of a segment that is there, made ready as `create_segment` does."""
         fd = os.open(self._path(number), OPEN_FLAGS)
         try:
-            # A copied directory has holes where zeros were.
-            reserve(fd, size)
-            os.fsync(fd)
-            # None where the node ended while it was being prepared.
-            if os.pread(fd, SEGMENT_HEADER_BYTES, 0) != header:
-                write_durably(fd, header, 0)
+            with naming(self._path(number)):
+                # A copied directory has holes where zeros were.
+                reserve(fd, size)
+                _sync_all(fd)
+                # None where the node ended while it was being prepared.
+                if os.pread(fd, SEGMENT_HEADER_BYTES, 0) != header:
+                    write_durably(fd, header, 0)
         except BaseException:
             os.close(fd)
             raise
@@ -272,9 +276,10 @@ class DataDirectory:
         path = self._path(number)
         fd = os.open(path, OPEN_FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
         try:
-            reserve(fd, self.segment_bytes)
-            os.fsync(fd)
-            write_durably(fd, header, 0)
+            with naming(path):
+                reserve(fd, self.segment_bytes)
+                _sync_all(fd)
+                write_durably(fd, header, 0)
             sync_directory(self._wal)
         except BaseException:
             os.close(fd)
@@ -306,13 +311,32 @@ def open_for_reading(path: Path) -> int:
     """A descriptor of a file whose bytes are durable, and are read from the disk itself."""
     fd = os.open(path, OPEN_FLAGS)
     try:
-        sync_data(fd)
-        if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        with naming(path):
+            sync_data(fd)
+            if hasattr(os, "posix_fadvise"):
+                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
     except BaseException:
         os.close(fd)
         raise
     return fd
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let an OSError from within say of which file it is: of a descriptor's it does not."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(error.filename or path)) from None
+
+
+@contextlib.contextmanager
+def _calling(call: str) -> Iterator[None]:
+    """Let an OSError from within say what failed."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, f"{call} failed: {error.strerror}") from None
 
 
 def write_durably(fd: int, data: bytes, offset: int) -> None:
@@ -323,15 +347,23 @@ def write_durably(fd: int, data: bytes, offset: int) -> None:
 
 def sync_data(fd: int) -> None:
     """Make a file's bytes durable, and of its metadata what is needed to read them."""
-    if sys.platform == "darwin":
-        fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
-    else:
-        os.fdatasync(fd)
+    with _calling("a sync"):
+        if sys.platform == "darwin":
+            fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+        else:
+            os.fdatasync(fd)
+
+
+def _sync_all(fd: int) -> None:
+    """Make a file's bytes and all its metadata durable; of a directory, its names."""
+    with _calling("a sync"):
+        os.fsync(fd)
 
 
 def write_all(fd: int, data: bytes, offset: int) -> None:
     """Write at an offset; OSError where the disk did not take all of it."""
-    written_bytes = os.pwrite(fd, data, offset)
+    with _calling("a write"):
+        written_bytes = os.pwrite(fd, data, offset)
     if written_bytes != len(data):
         raise OSError(errno.EIO, f"the disk took {written_bytes} of {len(data)} bytes")
 
@@ -361,14 +393,16 @@ def reserve(fd: int, size: int) -> None:
         if length < size:
             write_all(fd, bytes(size - length), length)
     else:
-        os.posix_fallocate(fd, 0, size)
+        with _calling("a reservation"):
+            os.posix_fallocate(fd, 0, size)
 
 
 def sync_directory(path: Path) -> None:
     """Make durable which names a directory holds."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        os.fsync(fd)
+        with naming(path):
+            _sync_all(fd)
     finally:
         os.close(fd)
 

@@ -36,7 +36,7 @@ from seafoam._core.disk_loop import DiskCounters, DiskLoop
 from seafoam._core.message import ENTRY_FOUNDING, Entry, HardState
 from seafoam._core.wal import Recovery, WalBatch, WalWriter, next_segment, segment_name
 from seafoam._core.wire import FRONT_BYTES, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES
-from seafoam.data_directory import DataDirectory, sync_data, write_durably
+from seafoam.data_directory import WAL, DataDirectory, naming, sync_data, write_durably
 from seafoam.errors import DataDamaged, DiskFailed, Refusal, SnapshotLost, StartError, ensure
 from seafoam.ports import SnapshotInfo
 from seafoam.snapshot_store import OpenSnapshot, SnapshotSource, SnapshotStore
@@ -216,7 +216,8 @@ class FileDisk:
             return self._directory.recover(self.node_id)
         except OSError as error:
             raise StartError(
-                f"the data directory {self.path} cannot be written: {error.strerror}"
+                f"the data directory {self.path} cannot be written: "
+                f"{error.filename or self.path}: {error.strerror}"
             ) from None
 
     def close(self) -> None:
@@ -256,7 +257,8 @@ class FileDisk:
 
     def _write_now(self, batch: WalBatch) -> None:
         for number, offset, data in batch.writes:
-            write_durably(self._fds[number], data, offset)
+            with naming(self.path / WAL / segment_name(number)):
+                write_durably(self._fds[number], data, offset)
         self._writer.synced_to(batch.end)
 
     def _let_go(self) -> None:

@@ -8,7 +8,7 @@ SOURCES := setup.py $(wildcard seafoam/_core/*.pyx seafoam/_core/*.pxd seafoam/_
 ARGS :=
 
 .DEFAULT_GOAL := help
-.PHONY: help run cluster test bench soak model sanitize strength lint build package clean
+.PHONY: help run cluster test bench soak model sanitize strength simulate crash lint build package clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r verb text; do \
@@ -38,6 +38,9 @@ strength: $(VENV)/.have-test $(VENV)/.built  ## how many planted bugs are caught
 
 simulate: $(VENV)/.have-test $(VENV)/.built  ## whole clusters in one process, under every fault
 	@$(PY) -m tests.sim $(ARGS)
+
+crash: $(VENV)/.have-test $(VENV)/.built  ## power cuts at every call of the disk
+	@$(PY) -m tests.crash $(ARGS)
 
 bench: $(VENV)/.have-bench $(VENV)/.built  ## the benchmarks, beside their references
 	@$(PY) -m pytest bench $(ARGS)

@@ -60,8 +60,11 @@ def _build_library(source: Path, target: Path, *options: str) -> Path:
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     compiler = os.environ.get("CC", "cc")
+    # Others may be loading the one that is there.
+    made = target.with_suffix(f".{os.getpid()}")
     _run([compiler, "-O2", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared", *options,
-          str(source), "-o", str(target)], ROOT, dict(os.environ))
+          str(source), "-o", str(made)], ROOT, dict(os.environ))
+    made.rename(target)
     return target
 
 

@@ -8,12 +8,12 @@
  *
  *   FAULTS_ROOT    the directory, an absolute path without links; without it nothing is done
  *   FAULTS_TRACE   a file to which every call is appended, as it begins and as it ends
- *   FAULTS_KINDS   which calls are counted, of KIND_NAMES, parted by commas; all but "look" if unset
+ *   FAULTS_KINDS   which calls are counted, of KIND_NAMES, with commas; all but "look" if unset
  *   FAULTS_AT      the number, from 1, of the first call that is meddled with
  *   FAULTS_COUNT   how many are, from that one on; 1 if unset
- *   FAULTS_SYNC_US how many microseconds a sync takes longer: memory has none, and what queues up
- *                  behind one is what a crash takes
- *   FAULTS_MODE    "fail" with FAULTS_ERRNO, "short" (half is written), "kill-before", "kill-after"
+ *   FAULTS_SYNC_US how many microseconds a sync takes longer: in memory it takes none, and what
+ *                  queues up behind one is what a crash takes
+ *   FAULTS_MODE    "fail" with FAULTS_ERRNO, "short" (writes half), "kill-before", "kill-after"
  *
  * A record of the trace is a struct record, then the path below the root, a rename's new path, and
  * the bytes. One system call appends it, so records of several threads do not mix, and a call is
@@ -148,6 +148,24 @@ static int path_of_fd(int fd, char *path)
     return length > 0;
 }
 
+/* Takes "." and ".." out of an absolute path; there are no links below the root. */
+static void straighten(char *path)
+{
+    char *to = path, *from = path;
+    while (*from != 0) {
+        size_t length = strcspn(from + 1, "/");
+        if (length == 2 && from[1] == '.' && from[2] == '.') {
+            while (to > path && *--to != '/')
+                ;
+        } else if (length != 0 && !(length == 1 && from[1] == '.')) {
+            memmove(to, from, length + 1);
+            to += length + 1;
+        }
+        from += length + 1;
+    }
+    *to = 0;
+}
+
 /* The absolute path that a call names; 0 where it is none below the root. */
 static int resolve(int directory_fd, const char *named, char *path)
 {
@@ -168,6 +186,7 @@ static int resolve(int directory_fd, const char *named, char *path)
         path[length] = '/';
         strcpy(path + length + 1, named);
     }
+    straighten(path);
     return is_below(path);
 }
 

@@ -117,6 +117,8 @@ def test_the_call_of_a_number_meets_its_fault(
 @pytest.mark.parametrize("call", [
     "os.link('a', 'b')", "os.symlink('a', 'b')", "os.truncate('a', 5)",
     "os.writev(fd, [b'x'])", "os.pwritev(fd, [b'x'], 0)", "os.rename('a', '../a')",
+    "os.posix_fallocate(fd, 0, 9); import mmap; mmap.mmap(fd, 9)",
+    "os.copy_file_range(fd, fd, 1, 0, 1)", "os.sendfile(fd, fd, 0, 1)",
 ])
 def test_what_cannot_be_recorded_ends_the_program(root: Path, call: str) -> None:
     done, _ = work(f"import os; fd = os.open('a', os.O_RDWR | os.O_CREAT); {call}", root)

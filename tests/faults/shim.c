@@ -424,6 +424,23 @@ REFUSED_FD(ssize_t, pwritev64v2,
            (int fd, const struct iovec *pieces, int count, off64_t offset, int flags), fd,
            syscall(SYS_pwritev2, fd, pieces, count, offset, 0, flags))
 
+REFUSED_FD(ssize_t, copy_file_range,
+           (int from, off64_t *from_offset, int fd, off64_t *offset, size_t size,
+            unsigned int flags), fd,
+           syscall(SYS_copy_file_range, from, from_offset, fd, offset, size, flags))
+
+void *mmap(void *wanted, size_t size, int protection, int flags, int fd, off_t offset)
+{
+    struct call call;
+    if (fd >= 0 && protection & PROT_WRITE && (flags & MAP_TYPE) != MAP_PRIVATE
+            && is_about_fd(&call, KIND_WRITE, fd))
+        give_up("a writable mapping is not understood here");
+    return (void *)syscall(SYS_mmap, wanted, size, protection, flags, fd, offset);
+}
+
+void *mmap64(void *wanted, size_t size, int protection, int flags, int fd, off64_t offset)
+    __attribute__((alias("mmap")));
+
 /* -- syncing, reserving, cutting -------------------------------------------------------------- */
 
 #define ON_FD(name, kind, system_call) \

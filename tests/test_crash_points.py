@@ -17,8 +17,8 @@ from faults.shim import Event, Kind, why_not_here
 
 SOAK = os.environ.get("SEAFOAM_SOAK") == "1"
 IMAGES_COUNT = 100_000 if SOAK else 3000
-#: The dearest plant needs less than half of this to be found.
-PLANTED_IMAGES_COUNT = 6000
+#: The dearest plant needs some thousand.
+PLANTED_IMAGES_COUNT = 20_000
 #: Goes on where a long run was stopped; removed when it is done.
 STATE = builds.ROOT / "build" / "crash-points.json"
 

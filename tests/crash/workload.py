@@ -87,8 +87,9 @@ class Life:
             state=_numbers(self._state))
         if not self._log:
             self._begin()
-        if self._luck.random() < 0.5:
-            # Between a write and its sync, where an end of its own accord never falls.
+        # Between a write and its sync, where an end of its own accord never falls.
+        self._ends_at_rotation = self._luck.random() < 0.3
+        if not self._ends_at_rotation and self._luck.random() < 0.5:
             kill_before("sync", self._luck.randint(1, STEPS))
         for _ in range(self._luck.randint(STEPS // 2, STEPS)):
             for _ in range(self._luck.choice((1, 1, 2, 6, 15))):
@@ -136,7 +137,11 @@ class Life:
             return
         self._say_append(entries, state)
         number = self._number
+        segment_number = self._disk._writer.segment_number
         self._disk.append(entries, state, lambda: self._on_durable(number))
+        if self._ends_at_rotation and self._disk._writer.segment_number > segment_number:
+            # A segment is left then that is neither synced nor written to again.
+            kill_before("sync", 1)
         for entry in entries:
             self._log = [*self._log[:entry.index - 1], entry]
         self._state = state or self._state

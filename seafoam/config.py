@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from seafoam.errors import StartError
+from seafoam.addresses import is_host_name, shown, split_address
+from seafoam.errors import AddressRefused, StartError
 
 #: Parent of a node's data directory where none is named.
 DATA_ROOT = Path("seafoam-data")
@@ -23,8 +23,6 @@ MEMORY_BYTES_MIN = 16 * 1024 * 1024
 MEMORY_BYTES_MAX = 1 << 40
 #: Keys and values may take twice their bytes in a map while they change sizes.
 MAP_FACTOR = 2
-#: Letters, digits, dashes and dots; underscores too, for container names have them.
-HOST_NAME = re.compile(r"[A-Za-z0-9_.-]{1,253}")
 #: Where neither the control group nor the machine tells its memory.
 MEMORY_BYTES_FALLBACK = 1 << 30
 
@@ -132,29 +130,19 @@ def memory_bytes_available() -> int:
 def _check_advertised(host: str) -> None:
     """Refuse what cannot be the name of a host."""
     try:
-        is_sound = not ipaddress.ip_address(host).is_unspecified
+        is_sound = not ipaddress.ip_address(host).is_unspecified and host.isprintable()
     except ValueError:
-        is_sound = HOST_NAME.fullmatch(host) is not None
+        is_sound = is_host_name(host)
     if not is_sound:
         raise StartError(
-            f"--advertise is {host!r}; it must be a host name or an IP address that others can "
-            f"reach, without a port"
+            f"--advertise is {shown(host)}; it must be a host name or an IP address that others "
+            f"can reach, without a port"
         )
 
 
 def _check_peer(peer: str) -> None:
     """Refuse what cannot be a peer's address; whether anybody is there is found out later."""
-    host, colon, port = peer.rpartition(":")
-    if not colon or not host:
-        raise StartError(f"PEER {peer!r} is not HOST:PORT, such as 127.0.0.1:5010")
-    if not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535:
-        raise StartError(f"PEER {peer!r} has the port {port!r}; it is a number from 1 to 65535")
-    if host.startswith("[") and host.endswith("]"):
-        try:
-            ipaddress.IPv6Address(host[1:-1])
-        except ValueError:
-            raise StartError(f"PEER {peer!r}: {host} is no IPv6 address") from None
-    elif ":" in host:
-        raise StartError(f"PEER {peer!r}: an IPv6 address stands in brackets, as in [::1]:5010")
-    elif not HOST_NAME.fullmatch(host):
-        raise StartError(f"PEER {peer!r}: {host!r} is neither a host name nor an address")
+    try:
+        split_address(peer)
+    except AddressRefused as error:
+        raise StartError(f"PEER {shown(peer)} {error}") from None

@@ -109,6 +109,10 @@ class StartError(SeafoamError):
     """A node cannot start; the message is the one sentence an operator needs."""
 
 
+class AddressRefused(SeafoamError):
+    """A text that is no address of a node; says why."""
+
+
 class DataDamaged(StartError):
     """Bytes on disk that were once whole are not; the message names the file and the offset."""
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import ipaddress
 import logging
 import os
 import random
@@ -18,10 +17,11 @@ from collections.abc import Coroutine
 from typing import Any, Protocol, TypeVar
 
 from seafoam._core.wire_peer import CONNECTION_CALLS, CONNECTION_RAFT, REFUSED_BYTES, Hello
-from seafoam.errors import PeerRefused
+from seafoam.addresses import is_address, shown, split_address
+from seafoam.errors import AddressRefused, PeerRefused
 from seafoam.peer_connection import ConnectionEnded, Owner, PeerConnection, Timings
 
-__all__ = ["Contact", "Home", "split_address", "within"]
+__all__ = ["Contact", "Home", "within"]
 
 #: An alias is looked at again after so many of the longest waits between two attempts.
 ALIAS_WAITS_COUNT = 5
@@ -52,23 +52,6 @@ class Home(Owner, Protocol):
         """An attempt failed, or, where it had been reached, it is lost."""
 
 
-def split_address(address: str) -> tuple[str, int]:
-    """Host and port of HOST:PORT or [IPv6]:PORT; PeerRefused where it is neither."""
-    host, _, port = address.rpartition(":")
-    is_sound = bool(host) and port.isascii() and port.isdigit() and 0 < int(port) < 65536
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-        try:
-            ipaddress.IPv6Address(host.partition("%")[0])
-        except ValueError:
-            is_sound = False
-    elif ":" in host:
-        is_sound = False
-    if not is_sound:
-        raise PeerRefused(REFUSED_BYTES, "is no HOST:PORT")
-    return host, int(port)
-
-
 async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
     """The result of `work`, which may take so long; asyncio.TimeoutError after that.
 
@@ -94,6 +77,8 @@ class Contact:
 
     def __init__(self, home: Home, loop: asyncio.AbstractEventLoop, address: str) -> None:
         self.address = address
+        # What stands in the log was written by whoever led: it may be no address at all.
+        self._shown = address if is_address(address) else shown(address)
         #: What the node there said last; None before it ever answered.
         self.hello: Hello | None = None
         self.raft: PeerConnection | None = None
@@ -133,7 +118,7 @@ class Contact:
             self._wait_seconds = timings.redial_seconds_min
             await self._last()
         except PeerRefused as refused:
-            self._fail(f"{self.address} {refused}", refused)
+            self._fail(f"{self._shown} {refused}", refused)
         except asyncio.TimeoutError:
             self._fail(f"{self.address} does not answer", None)
         except OSError as error:
@@ -190,11 +175,15 @@ class Contact:
 
     async def _greet(self, kind: int) -> PeerConnection:
         """A connection on which both sides have said hello and admitted each other."""
+        try:
+            place = split_address(self.address)
+        except AddressRefused as error:
+            raise PeerRefused(REFUSED_BYTES, str(error)) from None
         connection = PeerConnection(
             self._home, self._loop, self._home.own_hello(kind, self.address)
         )
         try:
-            await within(self._home.timings.greeting_seconds, self._connect(connection))
+            await within(self._home.timings.greeting_seconds, self._connect(connection, place))
         except PeerRefused as refused:
             connection.refuse(refused)
             raise
@@ -203,8 +192,8 @@ class Contact:
             raise
         return connection
 
-    async def _connect(self, connection: PeerConnection) -> None:
-        opened = await self._open_socket(*split_address(self.address))
+    async def _connect(self, connection: PeerConnection, place: tuple[str, int]) -> None:
+        opened = await self._open_socket(*place)
         made = self._loop.create_task(
             self._loop.create_connection(lambda: connection, sock=opened)
         )
@@ -221,9 +210,12 @@ class Contact:
     async def _open_socket(self, host: str, port: int) -> socket.socket:
         """A connected socket to the first of the host's addresses that takes one."""
         error: OSError = OSError(errno.EADDRNOTAVAIL, "")
-        for family, kind, protocol, _, place in await self._loop.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM
-        ):
+        try:
+            places = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except ValueError as failure:
+            # The codec of names raises UnicodeError for some that look like names.
+            raise PeerRefused(REFUSED_BYTES, f"does not resolve: {failure}") from None
+        for family, kind, protocol, _, place in places:
             opened = socket.socket(family, kind, protocol)
             try:
                 opened.setblocking(False)

@@ -77,14 +77,34 @@ def test_a_second_name_of_a_node_needs_no_connections_but_takes_over(caplog):
     assert len(lines(caplog, "which is reached as 127.0.0.1")) == 1
 
 
-@pytest.mark.parametrize("address", ["nowhere", ":5", "h:", "h:x", "h:0", "h:65536", "::1:5",
-                                     "[::x]:5", "[127.0.0.1]:5", "h:٣"])
-def test_what_is_no_address_is_said(address):
+@pytest.mark.parametrize(("address", "words"), [
+    ("nowhere", "'nowhere' is not HOST:PORT"), ("h:0", "'h:0' has the port '0'"),
+    ("[::x]:5", "no IPv6 address"), ("a..b:1", "neither a host name"), (".lan:1", "'.lan'"),
+    ("a" * 64 + ":1", "neither a host name"), ("x y\n\x1b[31mz", "is not HOST:PORT"),
+    ("h" * 60 + ".x" * 600 + ":1", "neither a host name"),
+])
+def test_what_is_no_address_is_said(address, words):
     async def test() -> None:
         async with Station(1) as one:
             one.peers.keep([address])
+            *refused, sentence = await one.first("refused")
+            assert refused == ["refused", address, REFUSED_BYTES]
+            assert words in sentence and sentence.isprintable() and len(sentence) < 400
+
+    run(test)
+
+
+def test_a_name_that_the_codec_of_names_refuses_is_said():
+    async def test() -> None:
+        async with Station(1) as one:
+            async def resolve(name, number, **kind):
+                raise UnicodeError("label empty or too long")
+
+            one.peers._loop = _Proxy(one.peers._loop, getaddrinfo=resolve)
+            one.peers.keep(["odd:1"])
             assert await one.first("refused") == (
-                "refused", address, REFUSED_BYTES, f"{address} is no HOST:PORT")
+                "refused", "odd:1", REFUSED_BYTES,
+                "odd:1 does not resolve: label empty or too long")
 
     run(test)
 

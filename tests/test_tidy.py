@@ -24,7 +24,7 @@ EXCUSES_MAX = 10
 LAYERS: list[list[str]] = [
     ["errors", "version", "_core.limits", "_core.atomics", "_core.pack", "_core.status",
      "_core.buffer"],
-    ["config", "_core.segment_system", "_core.segment", "_core.message", "_core.json_scan",
+    ["addresses", "config", "_core.segment_system", "_core.segment", "_core.message", "_core.json_scan",
      "_core.json", "_core.json_equal", "_core.http"],
     ["_core.wire", "_core.wire_change", "_core.wire_peer", "_core.wire_snapshot",
      "_core.log"],

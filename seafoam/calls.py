@@ -6,7 +6,7 @@ payload that cannot be is a `BadCall`, whose sentence goes back to whoever sent 
     a call      u8 kind, then
       forward   u64 term, and the command: propose it, but only as leader of this term, so that
                 what a node forwards takes effect in the order in which it forwards it
-      join      u64 node id, and the peer address in UTF-8: take me in
+      join      u64 node id, and the peer address, one that can be dialled: take me in
       founding  what the founding protocol says
 
     an answer   u8 outcome, then
@@ -22,7 +22,8 @@ import struct
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from seafoam.errors import CODES, Refusal, SeafoamError
+from seafoam.addresses import shown, split_address
+from seafoam.errors import CODES, AddressRefused, Refusal, SeafoamError
 
 __all__ = [
     "CALL_FORWARD",
@@ -123,7 +124,13 @@ def decode_join(payload: bytes) -> Join:
     _, node_id = _JOIN.unpack_from(payload)
     if node_id == 0:
         raise BadCall("a wish to join names node 0, which is nobody")
-    return Join(node_id, _text(payload[_JOIN.size:]))
+    address = _text(payload[_JOIN.size:])
+    try:
+        split_address(address)
+    except AddressRefused as error:
+        # It would be in the log of every node, and each would dial it for good.
+        raise BadCall(f"a wish to join comes from {shown(address)}, which {error}") from None
+    return Join(node_id, address)
 
 
 def encode_placed(placed: Placed) -> bytes:

@@ -219,16 +219,17 @@ class Joining:
             if said.address:
                 self._join_address = said.address
         elif isinstance(said, Refusal):
-            self._on_join_refused(said.message)
+            self._on_join_refused(said)
         elif self._node is None:
             self._begin_log(said)
 
-    def _on_join_refused(self, sentence: str) -> None:
-        """It goes on asking, for it may be let in again; said once."""
+    def _on_join_refused(self, refusal: Refusal) -> None:
+        """It goes on asking, for it may be let in after all; said once."""
+        sentence = refusal.message
         if sentence != self._refusal:
             self._refusal = sentence
             logger.error("this node is not taken in: %s", sentence)
-            if self._node is not None:
+            if self._node is not None and refusal.code == "forbidden":
                 self._node.be_removed(sentence)
 
     def _begin_log(self, welcome: Welcome) -> None:

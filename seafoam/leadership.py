@@ -164,7 +164,7 @@ class Leadership:
             raise BadCall(f"node {node_id:016x} asks to join for node {join.node_id:016x}")
         if self._raft.role != ROLE_LEADER:
             return encode_elsewhere(Elsewhere(self._leader_address()))
-        refusal = self._membership.wish(join.node_id, join.address)
+        refusal = self._membership.wish(join.node_id, join.address, self._look)
         if refusal is not None:
             return encode_refused(refusal)
         return encode_welcome(Welcome(self._founding))
@@ -185,11 +185,12 @@ class Leadership:
     def _look(self, node_id: int) -> Member:
         progress = self._raft.progress_of(node_id)
         if progress is None:
-            return Member(False, False)
+            return Member(False, False, False)
         silence_ticks = self._raft.now_ticks - progress.contact_tick
         return Member(
             silence_ticks <= ELECTION_TICKS,
             progress.match_index >= max(self._commit_before[1], 1),
+            progress.match_index > 0,
         )
 
     def hand_over(self) -> None:

@@ -15,6 +15,9 @@ What the leader does by itself, one change at a time:
   M4  A change is made only where a majority of the old and of the new voters has answered
       lately and holds the log to where it was committed a while ago.
   M5  Who was removed does not come back by asking.
+  M6  Few wait at a time: of those who ask, and of the learners that have never answered this
+      leader, there is one at an address, the latest, and NEWCOMERS_MAX in all. Who asks need not
+      be a node that works, and each learner is sent to for good.
 """
 
 from __future__ import annotations
@@ -33,10 +36,12 @@ from seafoam._core.wire import Founding
 from seafoam._core.wire_change import MemberChange, decode_changes
 from seafoam.errors import Refusal
 
-__all__ = ["TARGET_VOTERS_MIN", "Member", "Membership"]
+__all__ = ["NEWCOMERS_MAX", "TARGET_VOTERS_MIN", "Member", "Membership"]
 
 #: Voters that a cluster grows to by itself: the fewest that survive the loss of one.
 TARGET_VOTERS_MIN = 3
+#: Nodes that may be on their way in at once: more than anybody starts together.
+NEWCOMERS_MAX = 16
 
 
 class Member(NamedTuple):
@@ -44,6 +49,7 @@ class Member(NamedTuple):
 
     is_answering: bool   # has answered within the last election timeout
     is_caught_up: bool   # holds what was committed one election timeout ago
+    has_answered: bool = True  # has told this leader what it holds
 
 
 class Membership:
@@ -75,7 +81,9 @@ class Membership:
 
     # -- what the leader is asked --------------------------------------------------------------
 
-    def wish(self, node_id: int, address: str) -> Refusal | None:
+    def wish(
+        self, node_id: int, address: str, look: Callable[[int], Member]
+    ) -> Refusal | None:
         """A node wants to be in, at this address; why it may not, or None."""
         if node_id in self.removed_ids:
             return Refusal(
@@ -83,9 +91,26 @@ class Membership:
                 f"node {node_id:016x} was removed from this cluster; start it on an empty "
                 f"directory to join as a new node",
             )
+        if not self.configuration.is_member(node_id):
+            self._wishes = {
+                asker_id: asked for asker_id, asked in self._wishes.items()
+                if asked != address or self.configuration.is_member(asker_id)
+            }
+            if len(self._newcomers(look) - {node_id}) >= NEWCOMERS_MAX:
+                return Refusal(
+                    "overloaded",
+                    f"{NEWCOMERS_MAX} nodes have asked to join this cluster and have not been "
+                    f"heard of since; it takes no more before one of them answers",
+                )
         if self.addresses.get(node_id) != address:
             self._wishes[node_id] = address
         return None
+
+    def _newcomers(self, look: Callable[[int], Member]) -> set[int]:
+        asking = {asker for asker in self._wishes if not self.configuration.is_member(asker)}
+        return asking | {
+            learner for learner in self.configuration.learners if not look(learner).has_answered
+        }
 
     def forget_wishes(self) -> None:
         """Another leads now: who still wants to be in asks there."""
@@ -108,8 +133,12 @@ class Membership:
 
     def _change_wanted(self, see: Callable[[int], Member]) -> MemberChange | None:
         for node_id, address in self._wishes.items():
-            kind = CHANGE_UPDATE if self.configuration.is_member(node_id) else CHANGE_LEARNER
-            return MemberChange(kind, node_id, address)
+            if self.configuration.is_member(node_id):
+                return MemberChange(CHANGE_UPDATE, node_id, address)
+            for learner_id in self.configuration.learners:
+                if self.addresses[learner_id] == address and not see(learner_id).has_answered:
+                    return MemberChange(CHANGE_REMOVE, learner_id, "")
+            return MemberChange(CHANGE_LEARNER, node_id, address)
         ready_ids = [
             node_id for node_id in self.configuration.learners
             if see(node_id).is_answering and see(node_id).is_caught_up

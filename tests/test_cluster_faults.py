@@ -31,6 +31,7 @@ from seafoam._core.wire_peer import (
     FrameWriter,
     Hello,
 )
+from seafoam.calls import Join, encode_join
 
 STRANGER_ID = 0xABCDEF
 
@@ -495,6 +496,17 @@ def test_a_call_that_is_none_is_refused_by_name(cluster):
         with Stranger(cluster.nodes[0], CONNECTION_CALLS) as stranger:
             stranger.stream.sendall(stranger.writer.call(1, payload))
             assert stranger.ends_with(), payload
+
+
+@pytest.mark.parametrize("address", ["a..b:1", "h" + ".x" * 300 + ":1", "x y\n\x1b[31mz", "h:0"])
+def test_who_asks_to_join_from_what_is_no_address_is_refused_by_name(cluster, address):
+    leader = cluster.leader()
+    with Stranger(leader, CONNECTION_CALLS) as stranger:
+        stranger.stream.sendall(stranger.writer.call(1, encode_join(Join(STRANGER_ID, address))))
+        said = stranger.ends_with()
+    assert "a wish to join comes from" in said and said.isprintable()
+    leader.set("no address", 1)
+    assert len(leader.members()) == 3
 
 
 def test_a_node_of_another_cluster_is_refused_by_name(cluster):

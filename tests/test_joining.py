@@ -236,6 +236,15 @@ def test_a_member_that_was_removed_is_told_once_and_goes_on_asking(tmp_path):
 
 
 @in_a_loop
+def test_who_has_to_wait_for_a_place_was_not_removed(tmp_path):
+    rig = Rig(tmp_path)
+    rig.joining.start(rig.node)
+    rig.contacts.answer(CALL_JOIN, encode_refused(Refusal("overloaded", "too many wait")))
+    rig.joining._ask_to_join()
+    assert rig.node.removals == [] and rig.contacts.asked(CALL_JOIN)
+
+
+@in_a_loop
 def test_a_member_that_leads_grants_its_own_wish(tmp_path):
     rig = Rig(tmp_path)
     rig.joining.start(None)

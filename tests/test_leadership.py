@@ -31,7 +31,7 @@ from seafoam.calls import (
 )
 from seafoam.errors import Refusal
 from seafoam.leadership import CARE_TICKS, Leadership
-from seafoam.membership import Membership
+from seafoam.membership import NEWCOMERS_MAX, Membership
 
 FOUNDING = encode_founding(9, bytes(16), [(1, "host:1"), (2, "host:2"), (3, "host:3")])
 COMMAND = encode_command([Operation.set(b"k", b"1")])
@@ -175,6 +175,27 @@ def test_who_asks_to_join_gets_the_first_entry_and_a_seat(rig):
     (kind, data), = rig.raft.proposed
     assert kind == ENTRY_CONFIGURATION
     assert [(change.node_id, change.address) for change in decode_changes(data)] == [(4, "host:4")]
+
+
+@pytest.mark.parametrize("address", ["a..b:1", "a" * 300 + ":1", "x\n:1", "nowhere", "h:0"])
+def test_who_asks_from_what_is_no_address_is_refused(rig, address):
+    with pytest.raises(BadCall, match="a wish to join comes from") as caught:
+        rig.join(4, address)
+    assert str(caught.value).isprintable()
+    rig.tick()
+    assert rig.raft.proposed == []
+
+
+def test_strangers_that_ask_without_end_do_not_fill_the_cluster(rig):
+    for node_id in range(100, 200):
+        answer = rig.join(node_id, f"host:{node_id}")
+        rig.tick()
+        for _, data in rig.raft.proposed:
+            rig.membership.apply(data)
+        rig.raft.proposed.clear()
+    assert isinstance(answer, Refusal) and answer.code == "overloaded"
+    assert len(rig.membership.configuration.learners) == NEWCOMERS_MAX
+    assert rig.membership.configuration.is_voter(3)
 
 
 def test_no_change_is_proposed_while_one_is_pending(rig):

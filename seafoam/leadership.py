@@ -7,6 +7,8 @@ until then it does not know what is in the log, nor what of the quota that takes
 Invariants:
   L1  What is forwarded by one process is proposed in the order of its numbers, or not at all.
   L2  Bytes proposed count until they are applied here, whoever asked for them.
+  L3  What others forward is judged as what clients send, before it is in the log: nothing can be
+      refused once it is there.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 from collections import deque
 
 from seafoam._core import limits
+from seafoam._core.command_check import check_command
 from seafoam._core.map import MapWriter
 from seafoam._core.message import ENTRY_COMMAND, ENTRY_CONFIGURATION, Entry
 from seafoam._core.raft import ROLE_LEADER, Raft
@@ -117,16 +120,20 @@ class Leadership:
             )
         return None
 
-    def forwarded(self, payload: bytes) -> bytes:
-        """The answer to another node that forwards a write; BadCall where it does not."""
+    def forwarded(self, node_id: int, payload: bytes) -> bytes:
+        """The answer to another node that forwards a write; BadCall where it may or does not."""
         forward = decode_forward(payload)
-        try:
-            origin_id, number = command_stamp(forward.command)
-            command_cost(forward.command)
-        except (DataDamaged, StartError) as error:
-            raise BadCall(f"a forwarded write cannot be read: {error}") from None
         if forward.term != self._raft.term or not self.takes_writes:
             return encode_elsewhere(Elsewhere(self._leader_address()))
+        # Whom a leader of this term sends its log to, it knows as a member.
+        if not self._membership.configuration.is_member(node_id):
+            raise BadCall(
+                f"node {node_id:016x} forwards a write and is no member of this cluster")
+        try:
+            check_command(forward.command)
+            origin_id, number = command_stamp(forward.command)
+        except (DataDamaged, StartError) as error:
+            raise BadCall(f"a forwarded write cannot be read: {error}") from None
         if number <= self._forwarded.get(origin_id, 0):
             # It was overtaken on the way, and its order is lost.
             return encode_refused(Refusal(

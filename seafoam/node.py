@@ -183,7 +183,7 @@ class Node:
             return
         kind = call_kind(payload)
         if kind == CALL_FORWARD:
-            answer = self._leadership.forwarded(payload)
+            answer = self._leadership.forwarded(node_id, payload)
         elif kind == CALL_JOIN:
             answer = self._leadership.asked_to_join(node_id, payload)
         else:

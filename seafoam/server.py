@@ -29,7 +29,7 @@ from seafoam._core.message import Message
 from seafoam._core.wal import Recovery
 from seafoam._core.wire import HASH_SEED_BYTES, decode_founding
 from seafoam._core.wire_peer import REFUSED_BYTES, REFUSED_CLUSTER, Hello
-from seafoam.calls import CALL_FOUNDING, BadCall, Elsewhere, call_kind, encode_elsewhere
+from seafoam.calls import CALL_FOUNDING, CALL_JOIN, BadCall, Elsewhere, call_kind, encode_elsewhere
 from seafoam.clock import LoopClock
 from seafoam.config import Settings, map_limit_bytes
 from seafoam.contacts import Contacts
@@ -252,6 +252,9 @@ class _Process:
             if call_kind(payload) == CALL_FOUNDING:
                 self._joining.handle_call(payload, answer)
             elif self._node is not None:
+                if call_kind(payload) != CALL_JOIN and hello.cluster_id == 0:
+                    raise BadCall(f"node {hello.node_id:016x} asks what only a member may ask, "
+                                  f"and is in no cluster")
                 self._node.handle_call(hello.node_id, payload, answer)
             else:
                 answer(encode_elsewhere(Elsewhere("")))

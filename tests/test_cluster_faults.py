@@ -19,6 +19,7 @@ from cluster_support import Cluster, ClusterNode, free_port, talk, wait_until
 from processes import STOP_SECONDS_MAX, seafoam, server_refuses
 from seafoam._core.limits import PEER_FRAME_BYTES_MAX
 from seafoam._core.message import MESSAGE_PRE_VOTE, MESSAGE_VOTE, Message
+from seafoam._core.wire import Operation, encode_command, stamp_command
 from seafoam._core.wire_peer import (
     CONNECTION_CALLS,
     CONNECTION_RAFT,
@@ -31,7 +32,7 @@ from seafoam._core.wire_peer import (
     FrameWriter,
     Hello,
 )
-from seafoam.calls import Join, encode_join
+from seafoam.calls import Forward, Join, encode_forward, encode_join
 
 STRANGER_ID = 0xABCDEF
 
@@ -394,7 +395,7 @@ def test_a_directory_put_together_from_two_nodes_is_refused(tmp_path):
 def hello_of(kind, **more):
     said = {"cluster_id": 0, "nonce": 9, "http_address": "", "dialled_address": "",
             "peer_address": "127.0.0.1:9", **more}
-    return Hello(kind, STRANGER_ID, 1, **said)
+    return Hello(kind, said.pop("node_id", STRANGER_ID), 1, **said)
 
 
 def endpoint(node):
@@ -507,6 +508,33 @@ def test_who_asks_to_join_from_what_is_no_address_is_refused_by_name(cluster, ad
     assert "a wish to join comes from" in said and said.isprintable()
     leader.set("no address", 1)
     assert len(leader.members()) == 3
+
+
+@pytest.mark.parametrize(("origin", "words"), [
+    ("no cluster", "is in no cluster"), ("no member", "is no member of this cluster"),
+    ("a member", "no UTF-8 or a value that is no JSON"),
+])
+@pytest.mark.parametrize("operation", [
+    Operation.set(b"poison", b"{not json"), Operation.cas(b"meal", b"1", old_value=b"{x"),
+])
+def test_what_would_end_all_nodes_cannot_be_forwarded(cluster, origin, words, operation):
+    leader = cluster.leader()
+    leader.set("meal", 1)
+    status = leader.status
+    member_id = int(cluster.followers()[0].status["node_id"], 16)
+    says = {"cluster_id": 0 if origin == "no cluster" else int(status["cluster_id"], 16)}
+    if origin == "a member":
+        follower = cluster.followers()[0]
+        follower.kill()  # nobody else speaks for it
+        says |= {"node_id": member_id, "peer_address": follower.peer}
+    command = stamp_command(encode_command([operation]), 1234, 1)
+    with Stranger(leader, CONNECTION_CALLS, **says) as stranger:
+        stranger.stream.sendall(stranger.writer.call(
+            1, encode_forward(Forward(status["term"], command))))
+        assert words in stranger.ends_with()
+    assert leader.get_many(["poison", "meal"]) == [None, 1]
+    cluster.start()
+    leader.set("meal", 2)
 
 
 def test_a_node_of_another_cluster_is_refused_by_name(cluster):

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from seafoam._core import limits
+from seafoam._core.confchange import CHANGE_LEARNER
 from seafoam._core.message import ENTRY_COMMAND, ENTRY_CONFIGURATION, Entry
 from seafoam._core.raft import ROLE_FOLLOWER, ROLE_LEADER
 from seafoam._core.wire import (
@@ -16,7 +17,7 @@ from seafoam._core.wire import (
     encode_founding,
     stamp_command,
 )
-from seafoam._core.wire_change import decode_changes
+from seafoam._core.wire_change import MemberChange, decode_changes, encode_changes
 from seafoam.calls import (
     BadCall,
     Elsewhere,
@@ -73,9 +74,9 @@ class Rig:
             self.raft, self.membership, self.disk, self.writer, QUOTA_BYTES, FOUNDING
         )
 
-    def forward(self, number, *, origin_id=7, term=5, command=COMMAND):
+    def forward(self, number, *, origin_id=7, term=5, command=COMMAND, node_id=2):
         payload = encode_forward(Forward(term, stamp_command(command, origin_id, number)))
-        return decode_forward_answer(self.leadership.forwarded(payload))
+        return decode_forward_answer(self.leadership.forwarded(node_id, payload))
 
     def join(self, node_id, address):
         answer = self.leadership.asked_to_join(node_id, encode_join(Join(node_id, address)))
@@ -128,10 +129,24 @@ def test_what_was_overtaken_on_the_way_is_refused(rig):
 
 
 def test_a_forward_that_cannot_be_read_is_no_call(rig):
-    for command in (b"?", COMMAND[:-1], b"\x02" + COMMAND[1:]):
-        with pytest.raises(BadCall):
-            rig.leadership.forwarded(encode_forward(Forward(5, command)))
+    for command in (b"?", COMMAND[:-1], b"\x02" + COMMAND[1:],
+                    encode_command([Operation.set(b"k", b"{not json")]),
+                    encode_command([Operation.cas(b"k", b"1", old_value=b"{x")])):
+        with pytest.raises(BadCall, match="cannot be read"):
+            rig.leadership.forwarded(2, encode_forward(Forward(5, command)))
     assert rig.raft.proposed == []
+
+
+@pytest.mark.parametrize("node_id", [4, 0])
+def test_who_is_no_member_forwards_nothing(rig, node_id):
+    with pytest.raises(BadCall, match="no member"):
+        rig.forward(1, node_id=node_id)
+    assert rig.raft.proposed == []
+
+
+def test_a_learner_forwards_as_a_voter_does(rig):
+    rig.membership.apply(encode_changes([MemberChange(CHANGE_LEARNER, 4, "host:4")]))
+    assert isinstance(rig.forward(1, node_id=4), Placed)
 
 
 def test_the_quota_counts_what_is_under_way_until_it_is_applied(rig):

@@ -98,12 +98,17 @@ class Joining:
         """End: nobody is asked any more."""
         self._is_over = True
 
-    def handle_call(self, payload: bytes, on_answer: Callable[[bytes], None]) -> None:
-        """Another node has sent its view; raises BadCall where it is none."""
+    def handle_call(
+        self, node_id: int, payload: bytes, on_answer: Callable[[bytes], None]
+    ) -> None:
+        """Another node has sent its view; raises BadCall where it is none of its own."""
         try:
             view = decode_view(payload[1:])
         except ViewRefused as error:
             raise BadCall(str(error)) from None
+        if view.node_id != node_id:
+            # Promises count as their node's own, and one cannot be taken back by another.
+            raise BadCall(f"node {node_id:016x} sent the view of node {view.node_id:016x}")
         self._carry_out(self._founding.on_called(view))
         on_answer(encode_view(self._founding.view()))
 

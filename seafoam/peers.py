@@ -80,7 +80,7 @@ class Handler(Protocol):
         """A node has called this one, or what a caller says of itself has changed."""
 
     def on_message(self, from_id: int, message: Message) -> None:
-        """A message of Raft to this node, from one of its cluster."""
+        """A message of Raft to this node, from one of its cluster; PeerRefused if it cannot be."""
 
     def on_call(self, hello: Hello, payload: bytes, answer: Callable[[bytes], None]) -> None:
         """A caller asks; `answer` may be called once, now or later, also when it is gone."""

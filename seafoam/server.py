@@ -24,6 +24,7 @@ from typing import Any
 
 import uvloop
 
+from seafoam._core import limits
 from seafoam._core.http import Hosts
 from seafoam._core.message import Message
 from seafoam._core.wal import Recovery
@@ -242,15 +243,22 @@ class _Process:
                 f"empty {self._settings.data_path}"))
 
     def on_message(self, from_id: int, message: Message) -> None:
-        """A message of Raft, from the node it says it is from."""
+        """A message of Raft, from the node it says it is from.
+
+        That need not be a member that this node knows: it may have to catch up first.
+        """
         if self._node is not None:
+            if message.term > self._node.term() + limits.TERMS_AHEAD_MAX:
+                raise PeerRefused(
+                    REFUSED_BYTES, f"sent a message of term {message.term}, which no election "
+                                   f"has led to: this node is in term {self._node.term()}")
             self._node.handle_message(message)
 
     def on_call(self, hello: Hello, payload: bytes, answer: Callable[[bytes], None]) -> None:
         """A call of another node."""
         try:
             if call_kind(payload) == CALL_FOUNDING:
-                self._joining.handle_call(payload, answer)
+                self._joining.handle_call(hello.node_id, payload, answer)
             elif self._node is not None:
                 if call_kind(payload) != CALL_JOIN and hello.cluster_id == 0:
                     raise BadCall(f"node {hello.node_id:016x} asks what only a member may ask, "

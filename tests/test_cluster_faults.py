@@ -17,8 +17,8 @@ import pytest
 
 from cluster_support import Cluster, ClusterNode, free_port, talk, wait_until
 from processes import STOP_SECONDS_MAX, seafoam, server_refuses
-from seafoam._core.limits import PEER_FRAME_BYTES_MAX
-from seafoam._core.message import MESSAGE_PRE_VOTE, MESSAGE_VOTE, Message
+from seafoam._core.limits import PEER_FRAME_BYTES_MAX, TERMS_AHEAD_MAX
+from seafoam._core.message import MESSAGE_HEARTBEAT, MESSAGE_PRE_VOTE, MESSAGE_VOTE, Message
 from seafoam._core.wire import Operation, encode_command, stamp_command
 from seafoam._core.wire_peer import (
     CONNECTION_CALLS,
@@ -32,7 +32,8 @@ from seafoam._core.wire_peer import (
     FrameWriter,
     Hello,
 )
-from seafoam.calls import Forward, Join, encode_forward, encode_join
+from seafoam.calls import CALL_FOUNDING, Forward, Join, encode_forward, encode_join
+from seafoam.founding_wire import View, encode_view
 
 STRANGER_ID = 0xABCDEF
 
@@ -573,6 +574,30 @@ def test_who_is_no_member_can_disturb_nobody(cluster, kind):
             stranger.ends_with()
     leader.set("undisturbed", 1)
     assert leader.status["term"] == status["term"]
+
+
+@pytest.mark.parametrize("kind", [MESSAGE_PRE_VOTE, MESSAGE_VOTE, MESSAGE_HEARTBEAT])
+@pytest.mark.parametrize("ahead", [TERMS_AHEAD_MAX + 1000, 2**63])
+def test_no_message_uses_up_the_terms(cluster, kind, ahead):
+    node = cluster.followers()[0]
+    status = node.status
+    with Stranger(node, CONNECTION_RAFT, cluster_id=int(status["cluster_id"], 16)) as stranger:
+        message = Message(kind, STRANGER_ID, int(status["node_id"], 16), status["term"] + ahead)
+        stranger.stream.sendall(stranger.writer.whole(message))
+        assert "which no election has led to" in stranger.ends_with()
+    node.set("undisturbed", 2)
+    assert node.status["term"] < status["term"] + 1000
+
+
+def test_a_nodes_view_is_its_own(tmp_path):
+    node = ClusterNode(tmp_path, "127.0.0.1:1")
+    view = View(0xBB, 2, 1, 0, "127.0.0.1:9", 0, None, (), ())
+    with running(node):
+        wait_until(lambda: node.try_ask("/livez")[0] == 200, lambda: "it does not listen")
+        with Stranger(node, CONNECTION_CALLS) as stranger:
+            stranger.stream.sendall(
+                stranger.writer.call(1, bytes((CALL_FOUNDING,)) + encode_view(view)))
+            assert "sent the view of node 00000000000000bb" in stranger.ends_with()
 
 
 def test_the_command_line_says_why_a_node_in_no_cluster_cannot_serve(tmp_path):

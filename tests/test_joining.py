@@ -273,11 +273,13 @@ def test_views_are_answered_with_its_own_and_nonsense_is_no_call(tmp_path):
     rig.joining.start(None)
     said = []
     view = View(PEER_ID, 2, 1, 0, PEER, 0, None, (), ())
-    rig.joining.handle_call(bytes((CALL_FOUNDING,)) + encode_view(view), said.append)
+    rig.joining.handle_call(PEER_ID, bytes((CALL_FOUNDING,)) + encode_view(view), said.append)
     assert decode_view(said[0]).node_id == NODE_ID
     for garbage in (b"", b"?", encode_view(view)[:-1]):
         with pytest.raises(BadCall):
-            rig.joining.handle_call(bytes((CALL_FOUNDING,)) + garbage, said.append)
+            rig.joining.handle_call(PEER_ID, bytes((CALL_FOUNDING,)) + garbage, said.append)
+    with pytest.raises(BadCall, match="sent the view of node"):
+        rig.joining.handle_call(0xEE, bytes((CALL_FOUNDING,)) + encode_view(view), said.append)
     assert len(said) == 1
 
 

@@ -55,6 +55,10 @@ cpdef enum:
     HEARTBEAT_MS = 50
     ELECTION_MS_MIN = 300
     ELECTION_MS_MAX = 600
+    # How far a message's term may be ahead of a node's own. A term is an election, of which there
+    # are at most a few in a second, and none where no majority would vote: so many take days in
+    # which nothing else happens. Without a bound one message could use up all terms there are.
+    TERMS_AHEAD_MAX = 1000000
     # Entries of one append, with APPEND_ENTRY_BYTES for each beside its data: one frame between
     # peers, behind which a heartbeat does not wait for long. One entry may be larger by itself.
     APPEND_BYTES_MAX = 262144

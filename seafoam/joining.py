@@ -5,7 +5,9 @@ records made durable before anything that rests on them is said, the wish to joi
 it is granted. Must never decide any of that by itself, nor say what is not on disk yet.
 
 It goes on once the node is in a cluster: others still ask for its view, and a member that is not
-(or no longer) named at its present address asks the leader to change that.
+(or no longer) named at its present address asks the leader to change that. One that has started
+and hears of no leader asks too: its log may end before the entry that removed it, and then nobody
+but the leader, if it is asked, will ever tell.
 """
 
 from __future__ import annotations
@@ -41,6 +43,9 @@ __all__ = ["Joining"]
 TICK_SECONDS = 0.05
 #: How often a node asks to be taken in, and then whether it is.
 JOIN_SECONDS = 0.5
+#: Of those looks, in so many a starting node must have known no leader before it asks whether it
+#: still is a member: some election timeouts. From then on it asks at every second one.
+ALONE_LOOKS = 4
 #: An address that was not asked for so long is not kept connected any more.
 ASKED_MS_MAX = 10_000
 
@@ -75,6 +80,7 @@ class Joining:
         # Whom it asks to be taken in, which need not be anybody that the founding asks.
         self._door_address = ""
         self._joins_count = 0
+        self._alone_count = 0
         self._refusal = ""
         self._is_over = False
 
@@ -186,13 +192,14 @@ class Joining:
         """Ask whoever may lead to take this node in, until its configuration says that it is."""
         if self._is_over:
             return
+        node = self._node
+        self._alone_count = self._alone_count + 1 if node and node.is_left_alone else 0
         address = self._whom_to_ask()
         wish = encode_join(JoinCall(self._node_id, self.address))
         self._door_address = address
         if address:
             self._keep()
             self._contacts.call(address, wish, self._on_join_answer)
-        node = self._node
         if node is not None and not node.is_settled(self.address):
             # It may lead itself: then nobody else can move it.
             node.handle_call(self._node_id, wish, self._on_join_answer)
@@ -202,7 +209,7 @@ class Joining:
         node = self._node
         if node is None:
             return self._join_address
-        if node.is_settled(self.address):
+        if node.is_settled(self.address) and not self._is_alone():
             return ""
         if self._join_address:
             # Where the leader is said to be; asked once, for it may have been told wrongly.
@@ -211,6 +218,9 @@ class Joining:
         others = node.peer_addresses()
         self._joins_count += 1
         return others[self._joins_count % len(others)] if others else ""
+
+    def _is_alone(self) -> bool:
+        return self._alone_count >= ALONE_LOOKS and self._alone_count % 2 == 0
 
     def _on_join_answer(self, answer: bytes | CallFailed) -> None:
         if self._is_over or isinstance(answer, CallFailed):

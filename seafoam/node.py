@@ -255,6 +255,12 @@ class Node:
         """Whether the configuration in force names this node, at this peer address."""
         return self._membership.addresses.get(self._disk.node_id) == address
 
+    @property
+    def is_left_alone(self) -> bool:
+        """Whether it has started, and no leader has come to its notice that it could serve under.
+        """
+        return self._state == STATE_STARTING and self._raft.leader_id == 0
+
     def peer_addresses(self) -> list[str]:
         """Where the others are, the leader first where it is known."""
         others = [

@@ -392,6 +392,33 @@ def test_a_removed_nodes_old_directory_stays_away_and_keeps_its_data(own):
     assert old.get("k") == 2, "with an emptied directory it comes back, as a new node"
 
 
+def test_a_removed_nodes_old_directory_is_told_so_at_its_old_address_too(own):
+    """What its log says of it still holds there, so that only the leader can tell."""
+    own.start()
+    own.nodes[0].set("k", 1)
+    own.wait_until_equal()
+    node = own.followers()[0]
+    old_id = node.status["node_id"]
+    aside, newer = own.folder / "aside", own.folder / "newer"
+    node.kill()
+    node.data_dir.rename(aside)
+    node.start()
+    wait_until(lambda: old_id not in own.wait_until_members(3), lambda: "it is still a member")
+    node.kill()
+    node.data_dir.rename(newer)
+    aside.rename(node.data_dir)
+    node.launch()
+    assert f"node {old_id} was removed from this cluster" in node.wait_until_it_says("was removed")
+    assert "was removed" in node.ask("/readyz")[1]["error"]["message"]
+    others = [other for other in own.nodes if other is not node]
+    others[0].set("k", 2)
+    node.kill()
+    node.wipe()
+    newer.rename(node.data_dir)
+    node.start()
+    assert own.wait_until_equal() == {"k": 2}
+
+
 def test_a_wiped_leader_takes_its_old_seat_too(own):
     own.start()
     own.nodes[0].set("k", 1)

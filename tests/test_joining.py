@@ -23,7 +23,7 @@ from seafoam.errors import Refusal
 from seafoam.founding import Facts, Founding
 from seafoam.founding_store import FoundingStore
 from seafoam.founding_wire import View, decode_view, encode_view
-from seafoam.joining import Joining
+from seafoam.joining import ALONE_LOOKS, Joining
 from seafoam.ports import CallFailed
 
 NODE_ID, PEER_ID, CLUSTER_ID = 0xA1, 0xB2, 0xC3
@@ -73,7 +73,7 @@ class Node:
 
     def __init__(self):
         self.settled, self.wishes, self.answer = False, [], Elsewhere("")
-        self.removals = []
+        self.removals, self.is_left_alone = [], False
 
     def handle_call(self, node_id, payload, on_answer):
         self.wishes.append((node_id, decode_join(payload)))
@@ -233,6 +233,31 @@ def test_a_member_that_was_removed_is_told_once_and_goes_on_asking(tmp_path):
         rig.joining._ask_to_join()
     assert rig.node.removals == ["it was removed"]
     assert rig.contacts.asked(CALL_JOIN)
+
+
+@in_a_loop
+def test_a_member_that_is_left_alone_asks_whether_it_still_is_one(tmp_path):
+    rig = Rig(tmp_path)
+    rig.node.settled = rig.node.is_left_alone = True
+    rig.joining.start(rig.node)
+    for _ in range(ALONE_LOOKS - 2):
+        rig.joining._ask_to_join()
+    assert rig.contacts.asked(CALL_JOIN) == []
+    for _ in range(4):
+        rig.joining._ask_to_join()
+    assert rig.contacts.asked(CALL_JOIN) == ["127.0.0.1:6010", PEER]
+    assert rig.node.wishes == [], "it knows its own answer"
+    rig.contacts.answer(CALL_JOIN, encode_elsewhere(Elsewhere("127.0.0.1:7010")))
+    rig.contacts.calls.clear()
+    rig.joining._ask_to_join()
+    rig.joining._ask_to_join()
+    assert rig.contacts.asked(CALL_JOIN) == ["127.0.0.1:7010"]
+    rig.contacts.answer(CALL_JOIN, encode_refused(Refusal("forbidden", "it was removed")))
+    assert rig.node.removals == ["it was removed"]
+    rig.node.is_left_alone = False
+    for _ in range(2 * ALONE_LOOKS):
+        rig.joining._ask_to_join()
+    assert rig.contacts.asked(CALL_JOIN) == []
 
 
 @in_a_loop

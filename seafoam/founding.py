@@ -423,9 +423,18 @@ class Founding:
         Nobody joins before each PEER has been tried, lest it overlook a second cluster, and once
         it has begun, it neither promises nor founds: it may have been taken in already.
         """
-        if len(found) > 1 or not (self.joining_id or self._known.were_asked()):
+        if len(found) > 1:
+            self._said[WaitFor] = _two_clusters(found)  # in the log as what it refuses
             return
-        (self.joining_id, address), = found.items()
+        (cluster_id, address), = found.items()
+        untried = self._known.untried()
+        if untried and not self.joining_id:
+            # Over in a moment: for who asks, but not for the log.
+            self._said[WaitFor] = (
+                f"waiting for {_some(untried)} to answer or fail, before joining cluster "
+                f"{cluster_id:016x} through {address}")
+            return
+        self.joining_id = cluster_id
         if not address:
             self._say(WaitFor, (
                 f"waiting for a node of cluster {self.joining_id:016x}, which this node is "

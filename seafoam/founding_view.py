@@ -197,9 +197,9 @@ class Neighbours:
         """Whether this very process answers there: it need not be asked again."""
         return self._answers.get(address) == self.node_id
 
-    def were_asked(self) -> bool:
-        """Whether each PEER has answered or failed at least once."""
-        return all(at in self._answers or at in self._failures for at in self.peers)
+    def untried(self) -> list[str]:
+        """The PEERs that have neither answered nor failed yet."""
+        return [at for at in self.peers if not (at in self._answers or at in self._failures)]
 
     def present(self) -> dict[int, View]:
         """Who answers now, by id."""

@@ -233,6 +233,11 @@ def test_a_new_node_between_two_clusters_joins_neither(tmp_path):
                 assert node.peer in line and node.status["cluster_id"] in line
                 assert len(node.members()) == 1
             assert between.status["role"] == "unjoined"
+            said = [between.status["waiting_for"],
+                    between.ask("/readyz")[1]["error"]["message"],
+                    between.call("/get", {"key": "k"})[1]["error"]["message"]]
+            for sentence in said:
+                assert "can join only one" in sentence and "no answer" not in sentence, sentence
 
 
 def test_a_single_nodes_older_directory_started_last_is_told_to_move_away(tmp_path):

@@ -513,6 +513,8 @@ def test_nobody_joins_before_each_peer_was_tried():
     desk = Desk(6, 7)
     desk.answer(view(6, cluster_id=0xAA))
     desk.none()
+    assert desk.machine.waiting_for == (
+        "waiting for n7:1 to answer or fail, before joining cluster 00000000000000aa through n6:1")
     desk.fail("n7:1")
     assert desk.only(Join) == Join("n6:1", 0xAA)
 
@@ -520,7 +522,7 @@ def test_nobody_joins_before_each_peer_was_tried():
 def test_two_clusters_among_the_peers_are_refused_in_one_sentence():
     desk = Desk(6, 7)
     desk.answer(view(6, cluster_id=0xAA), view(7, cluster_id=0xBB))
-    assert desk.only(Refuse).sentence == (
+    assert desk.only(Refuse).sentence == desk.machine.waiting_for == (
         "n6:1 is in cluster 00000000000000aa and n7:1 in cluster 00000000000000bb: this node can "
         "join only one; leave the other out of its PEERs")
     desk.wait(5000)

@@ -209,9 +209,10 @@ def test_any_operations_against_a_dict(
 
 
 def test_the_modules_names() -> None:
-    """The layers above know the two classes by this module."""
+    """The layers above know the classes by this module."""
     from seafoam._core import map as shared_map
 
-    assert shared_map.__all__ == ["MapReader", "MapWriter"]
+    assert shared_map.__all__ == ["MapReader", "MapSnapshot", "MapWriter"]
     assert type(new_writer()) is shared_map.MapWriter
+    assert type(new_writer().begin_snapshot()) is shared_map.MapSnapshot
     assert type(new_writer().reader()) is shared_map.MapReader

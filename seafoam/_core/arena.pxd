@@ -15,12 +15,21 @@
 # free again, in one piece. It begins when scattered space exceeds half of what is live and 16 MiB,
 # which keeps the arena within twice what is live and 64 MiB.
 #
+# A snapshot pins the entries that are there when it begins. While it is open none of them moves,
+# so no window is evacuated; those that are released are held, not freed. When it ends, what is
+# held is loose: it is freed a few places at a time, or as many as it takes where a write finds no
+# other memory. While entries are pinned the arena leaves a sixteenth of its room, and of the
+# segment's memory, unreserved: the snapshot must give way before there is nothing left for what
+# follows it.
+#
 # Invariants:
 #   A1  live_bytes is the sum over windows of window.live_bytes, and that the sum of the slots and
-#       spans handed out there, those that wait in the quarantine included.
+#       spans handed out there, those that wait in the quarantine, held or loose included.
 #   A2  A slab is in its class's list exactly while it has a free slot and its window is open.
 #   A3  A released place is not handed out before the quarantine has let it go, nor, in a closed
 #       window, before that window is open again.
+#   A4  While pin_generation is not 0, no entry of a lower generation that was handed out when it
+#       was set is moved or freed. Held places are there only then.
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
@@ -33,6 +42,14 @@ cdef enum:
     # One more than the classes of slabs; that one more is the spans of whole pages.
     CLASS_COUNT = 82
     CLASS_SPAN = 81
+    # So that a chunk of places is 64 KiB.
+    CHUNK_PLACE_COUNT = 16381
+
+# A stack of places, in chunks: growing it copies nothing, so that no write waits for that.
+cdef struct PlaceChunk:
+    PlaceChunk* below
+    uint32_t place_count
+    uint32_t places[CHUNK_PLACE_COUNT]
 
 cdef struct Page:
     uint16_t class_index        # 0: no span has this page
@@ -74,6 +91,12 @@ cdef class Arena:
     cdef uint32_t _quarantine_first
     cdef uint32_t _quarantine_count
     cdef uint64_t _quarantine_bytes
+    # a snapshot's: entries of a generation below are pinned; 0 where none is
+    cdef readonly uint64_t pin_generation
+    cdef PlaceChunk* _held              # the top; the bottom is kept so that all can be put on
+    cdef PlaceChunk* _held_bottom       # top of what is loose
+    cdef PlaceChunk* _loose
+    cdef readonly uint64_t held_count   # places held or loose
     # evacuation
     cdef uint32_t _victim               # the closed window's index, or NO_PAGE
     cdef uint32_t _victim_page          # where its walk stands
@@ -89,6 +112,16 @@ cdef class Arena:
     cdef uint32_t release(self, uint32_t place) noexcept nogil
     # Gives a place of the closed window back: its window's emptying is its quarantine.
     cdef void release_moved(self, uint32_t place) noexcept nogil
+
+    # Pins the entries of lower generations; ends an evacuation. At most one at a time.
+    cdef void pin(self, uint64_t generation) noexcept nogil
+    # Takes a place that a pinned entry has back, to be freed later. False where there is no memory
+    # for that, and nothing has changed.
+    cdef bint hold(self, uint32_t place) noexcept nogil
+    # What was pinned is not any more, and what was held is loose.
+    cdef void unpin(self) noexcept nogil
+    # Frees so many loose places, or all; how many there were.
+    cdef uint32_t free_loose(self, uint32_t limit_count) noexcept nogil
 
     # Evacuation: begin_evacuation says whether there is one; next_moving gives the places in the
     # closed window one by one, 0 at the end (or at the end of the slot budget, which it counts
@@ -107,6 +140,8 @@ cdef class Arena:
                   ) except -1
 
     # inner workings
+    cdef void _free_chunks(self, PlaceChunk* chunk) noexcept nogil
+    cdef bint _leaves_room(self) noexcept nogil
     cdef void _make_classes(self) noexcept nogil
     cdef uint32_t _take(self, size_t entry_bytes) noexcept nogil
     cdef uint32_t _take_slot(self, uint32_t class_index) noexcept nogil
@@ -124,4 +159,5 @@ cdef class Arena:
     cdef uint32_t _slot_bytes(self, uint32_t place) noexcept nogil
     cdef void _free(self, uint32_t place) noexcept nogil
     cdef void _drain(self, uint32_t limit_count) noexcept nogil
+    cdef int _add_chunks(self, const PlaceChunk* chunk, set places) except -1
     cdef int _verify_windows(self) except -1

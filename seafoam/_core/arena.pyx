@@ -5,7 +5,7 @@ Divisions are C's: every divisor is a size class's slot size, which is never zer
 """
 
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport calloc, free, malloc
 
 from seafoam._core.atomics cimport (
     fence_release, load_relaxed_u64, store_release_u64, store_then_fence_u64,
@@ -33,6 +33,10 @@ cdef enum:
     VICTIM_BYTES_MAX = 3670016
     # After one that could not be finished, or for which there was no window.
     PAUSE_BYTES = 1048576
+    # Loose places that a write frees at a time where there is no other memory.
+    LOOSE_STEP_COUNT = 4096
+    # One part in so many is left while entries are pinned.
+    PINNED_LEAVES_PART = 16
 
 cdef uint32_t NO_PAGE = 0xffffffff
 
@@ -87,6 +91,15 @@ cdef class Arena:
         free(self._free_slots)
         free(self._windows)
         free(self._quarantine)
+        self._free_chunks(self._held)
+        self._free_chunks(self._loose)
+
+    cdef void _free_chunks(self, PlaceChunk* chunk) noexcept nogil:
+        cdef PlaceChunk* below
+        while chunk != NULL:
+            below = chunk.below
+            free(chunk)
+            chunk = below
 
     cdef void _make_classes(self) noexcept nogil:
         cdef uint64_t unit_bytes = <uint64_t>1 << self._view.unit_shift
@@ -111,6 +124,8 @@ cdef class Arena:
         if place == 0 and self._quarantine_count != 0:
             # Waiting is for readers' speed; a write matters more.
             self._drain(0)
+            place = self._take(entry_bytes)
+        while place == 0 and self.free_loose(LOOSE_STEP_COUNT) != 0:
             place = self._take(entry_bytes)
         return place
 
@@ -201,6 +216,8 @@ cdef class Arena:
         cdef int word
         if self._page_count + STEP_PAGE_COUNT > self._page_limit_count:
             return False
+        if self.pin_generation != 0 and not self._leaves_room():
+            return False
         if self._page_count + STEP_PAGE_COUNT > self._table_page_count:
             if self._segment.reserve(
                     self._view.header.page_table_offset_bytes + 8 * <size_t>self._table_page_count,
@@ -217,6 +234,14 @@ cdef class Arena:
         store_release_u64(&self._view.header.arena_end_bytes,
                           offset_bytes + STEP_PAGE_COUNT * PAGE_BYTES)
         return True
+
+    cdef bint _leaves_room(self) noexcept nogil:
+        # Whether another step leaves what is not for a snapshot's sake.
+        cdef uint64_t limit_bytes = self._segment.reserve_limit_bytes
+        return (self._page_count + STEP_PAGE_COUNT
+                <= self._page_limit_count - self._page_limit_count // PINNED_LEAVES_PART
+                and self._segment.reserved_bytes + STEP_PAGE_COUNT * PAGE_BYTES
+                <= limit_bytes - limit_bytes // PINNED_LEAVES_PART)
 
     cdef void _mark_pages(self, uint32_t page, uint32_t page_count, bint used) noexcept nogil:
         # Pages of one window, that change from free to used or back.
@@ -359,6 +384,50 @@ cdef class Arena:
         if removed.next_page != NO_PAGE:
             self._pages[removed.next_page].previous_page = removed.previous_page
 
+    # --- what a snapshot pins ------------------------------------------------------------------
+
+    cdef void pin(self, uint64_t generation) noexcept nogil:
+        if self._victim != NO_PAGE:
+            self.end_evacuation()
+        self.pin_generation = generation
+
+    cdef bint hold(self, uint32_t place) noexcept nogil:
+        cdef PlaceChunk* chunk = self._held
+        if chunk == NULL or chunk.place_count == CHUNK_PLACE_COUNT:
+            chunk = <PlaceChunk*>malloc(sizeof(PlaceChunk))
+            if chunk == NULL:
+                return False
+            chunk.place_count = 0
+            chunk.below = self._held
+            if self._held == NULL:
+                self._held_bottom = chunk
+            self._held = chunk
+        chunk.places[chunk.place_count] = place
+        chunk.place_count += 1
+        self.held_count += 1
+        return True
+
+    cdef void unpin(self) noexcept nogil:
+        self.pin_generation = 0
+        if self._held != NULL:
+            self._held_bottom.below = self._loose
+            self._loose = self._held
+            self._held = NULL
+
+    cdef uint32_t free_loose(self, uint32_t limit_count) noexcept nogil:
+        cdef PlaceChunk* chunk
+        cdef uint32_t freed_count = 0
+        while freed_count < limit_count and self._loose != NULL:
+            chunk = self._loose
+            chunk.place_count -= 1
+            self._free(chunk.places[chunk.place_count])
+            self.held_count -= 1
+            freed_count += 1
+            if chunk.place_count == 0:
+                self._loose = chunk.below
+                free(chunk)
+        return freed_count
+
     # --- what a place is ---------------------------------------------------------------------
 
     cdef uint32_t _first_page(self, uint32_t page) noexcept nogil:
@@ -415,6 +484,9 @@ cdef class Arena:
         cdef uint32_t least_bytes = VICTIM_BYTES_MAX
         if self._victim != NO_PAGE:
             return True
+        if self.pin_generation != 0 or self._loose != NULL:
+            # Loose places cannot be moved, and soon need not be.
+            return False
         if (self._evacuation_pause_bytes != 0
                 or self.scattered_bytes() <= self.live_bytes // 2 + SCATTERED_BYTES_MIN):
             return False
@@ -489,7 +561,8 @@ cdef class Arena:
     # --- for tests and for doubts --------------------------------------------------------------
 
     cdef int verify(self, set places) except -1:
-        """Raises InvariantBroken unless exactly these places and the quarantine are handed out."""
+        """Raises InvariantBroken unless exactly these places are handed out, and those that wait
+        in the quarantine, held or loose."""
         cdef uint32_t index, page, first, waiting_count = 0
         cdef uint64_t live_bytes = 0
         cdef uint32_t live_count = 0
@@ -499,6 +572,9 @@ cdef class Arena:
             places.add(self._quarantine[
                 (self._quarantine_first + index) % self._quarantine_limit_count])
             waiting_count += 1
+        ensure(self.pin_generation != 0 or self._held == NULL, "places are held for nobody")
+        self._add_chunks(self._held, places)
+        self._add_chunks(self._loose, places)
         for place in places:
             ensure(self.is_allocated(place), f"place {place} is in use and not handed out")
             live_bytes += self._slot_bytes(place)
@@ -513,6 +589,15 @@ cdef class Arena:
         ensure(live_count == len(places), f"{live_count} places are handed out, of which "
                                           f"{len(places)} are known ({waiting_count} wait)")
         self._verify_windows()
+        return 0
+
+    cdef int _add_chunks(self, const PlaceChunk* chunk, set places) except -1:
+        cdef uint32_t index
+        while chunk != NULL:
+            for index in range(chunk.place_count):
+                ensure(chunk.places[index] not in places, "a place waits that is in use")
+                places.add(chunk.places[index])
+            chunk = chunk.below
         return 0
 
     cdef int _verify_windows(self) except -1:

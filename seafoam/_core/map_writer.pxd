@@ -12,8 +12,11 @@
 #   release   the entry that was replaced goes to the arena's quarantine
 #   end       applied_index (release): who sees it sees the write
 #
+# While a snapshot is open, `change` is preceded by saving the bucket, and `release` holds what the
+# snapshot needs; map_snapshot.pxd says why that is enough.
+#
 # After that, a bounded step of housekeeping: buckets split so that they keep KEYS_PER_BUCKET keys
-# on average, and sparse windows of the arena are emptied.
+# on average, what a snapshot held is freed, and sparse windows of the arena are emptied.
 #
 # Splitting bucket p into p and q, in an order in which no reader misses a key that stays:
 #
@@ -30,6 +33,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from seafoam._core.arena cimport Arena
 from seafoam._core.map_layout cimport MapView, Probe
+from seafoam._core.map_snapshot cimport MapSnapshot
 from seafoam._core.segment cimport Segment
 
 # A value in place: valid until the next write.
@@ -73,6 +77,8 @@ cdef class MapWriter:
     cdef uint64_t* _scratch                 # one entry while it is put together
     cdef Slot* _staying                     # one chain, while it is split
     cdef Slot* _moving
+    # the last snapshot; open exactly while the arena pins
+    cdef MapSnapshot _snapshot
     # the log entry that is being applied
     cdef uint64_t _index
     cdef bint _is_open
@@ -99,6 +105,10 @@ cdef class MapWriter:
     cpdef void set_node_state(self, uint64_t node_state) noexcept nogil
 
     # inner workings
+    cdef void _save(self, uint64_t* bucket) noexcept nogil
+    cdef uint32_t _allocate(self, size_t entry_bytes) noexcept nogil
+    cdef uint32_t _release(self, uint32_t place) noexcept nogil
+    cdef int _load(self, const uint8_t* at, size_t left_bytes) noexcept nogil
     cdef int _open(self, bytes hash_seed, uint64_t start_id, uint64_t segment_generation
                    ) except -1
     cdef bint _find_spot(self, const Probe* probe, Spot* spot) noexcept nogil

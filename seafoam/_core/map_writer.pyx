@@ -12,7 +12,7 @@ from libc.string cimport memcmp, memcpy
 
 from seafoam._core.arena cimport Arena
 from seafoam._core.atomics cimport (
-    load_relaxed_u32, load_relaxed_u64, store_relaxed_u8, store_relaxed_u32, store_relaxed_u64,
+    load_relaxed_u64, store_relaxed_u8, store_relaxed_u32, store_relaxed_u64,
     store_release_u64, store_then_fence_u64,
 )
 from seafoam._core.limits cimport (
@@ -21,18 +21,25 @@ from seafoam._core.limits cimport (
 from seafoam._core.map_layout cimport (
     BUCKET_BYTES, BUCKET_SHIFT, BUCKET_SLOT_COUNT, BUCKET_STEP_BYTES, CHAIN_LINE_COUNT_MAX,
     ENTRY_HEADER_BYTES, FIRST_BUCKET_COUNT, KEY_LENGTH_BITS, KEYS_PER_BUCKET, LEVEL_OFFSET_BYTES,
-    OVERFLOW_OFFSET_BYTES, SLOTS_OFFSET_BYTES, TAGS_OFFSET_BYTES, MapHeader, MapView, Probe,
-    bucket_index_of, count_leading_zeros, hash_key, layout_bytes, layout_write, matching_slots,
-    slot_of_match, tag_of, view_open,
+    SLOTS_OFFSET_BYTES, MapHeader, MapView, Probe, bucket_index_of, count_leading_zeros, hash_key,
+    layout_bytes, layout_write, slot_of_match, tag_of, view_open,
 )
 from seafoam._core.map_reader cimport MapReader
+from seafoam._core.map_snapshot cimport MapSnapshot
+from seafoam._core.map_verify cimport verify_buckets
+from seafoam._core.map_words cimport (
+    change_begin, change_end, entry_at, entry_bytes_of, every_slot, key_bytes_of, line_at,
+    line_overflow, slot_place, slot_tag, slots_with_tag, value_bytes_of,
+)
 from seafoam._core.segment cimport Segment
 from seafoam._core.status cimport (
-    STATUS_DETACHED, STATUS_NO_MEMORY, STATUS_NOT_FOUND, STATUS_OK, STATUS_TOO_LARGE,
+    STATUS_DAMAGED, STATUS_DETACHED, STATUS_NO_MEMORY, STATUS_NOT_FOUND, STATUS_OK,
+    STATUS_TOO_LARGE,
 )
+from seafoam._core.wire_snapshot cimport DataEntry, get_data_entry
 
 from seafoam._core.segment import machine_memory_bytes
-from seafoam.errors import Detached, InvariantBroken, ensure
+from seafoam.errors import DataDamaged, Detached, InvariantBroken, ensure
 
 cdef enum:
     # Two a write catch up after a split that had to wait for memory.
@@ -43,61 +50,9 @@ cdef enum:
     # Evacuation in one write: slots looked at, and bytes moved beside four times those released.
     MOVING_SLOT_COUNT = 16
     MOVING_BYTES = 4096
+    # Of what a snapshot held, freed by one write; far more than one write can have released.
+    LOOSE_PLACE_COUNT = 32
     QUARANTINE_ENTRIES_DEFAULT = 1024
-
-
-# What matching_slots gives where all ten match.
-cdef uint64_t EVERY_SLOT = 0x0101010101010303
-
-
-cdef inline void change_begin(uint64_t* bucket) noexcept nogil:
-    store_then_fence_u64(bucket, load_relaxed_u64(bucket) + 1)
-
-
-cdef inline void change_end(uint64_t* bucket) noexcept nogil:
-    store_release_u64(bucket, load_relaxed_u64(bucket) + 1)
-
-
-cdef inline uint32_t* slot_place(uint64_t* line, uint32_t slot) noexcept nogil:
-    return <uint32_t*>(line + SLOTS_OFFSET_BYTES // 8) + slot
-
-
-cdef inline uint8_t* slot_tag(uint64_t* line, uint32_t slot) noexcept nogil:
-    return <uint8_t*>line + TAGS_OFFSET_BYTES + slot
-
-
-cdef inline uint32_t* line_overflow(uint64_t* line) noexcept nogil:
-    return <uint32_t*>(<uint8_t*>line + OVERFLOW_OFFSET_BYTES)
-
-
-cdef inline uint64_t slots_with_tag(uint64_t* line, uint8_t tag) noexcept nogil:
-    return matching_slots(line[TAGS_OFFSET_BYTES // 8], line[TAGS_OFFSET_BYTES // 8 + 1], tag)
-
-
-cdef inline uint8_t* entry_at(const MapView* view, uint32_t place) noexcept nogil:
-    return view.base + (<uint64_t>place << view.unit_shift)
-
-
-cdef inline uint32_t entry_lengths(const uint8_t* entry) noexcept nogil:
-    return (<const uint32_t*>entry)[4]
-
-
-cdef inline size_t key_bytes_of(const uint8_t* entry) noexcept nogil:
-    return entry_lengths(entry) & ((1 << KEY_LENGTH_BITS) - 1)
-
-
-cdef inline size_t value_bytes_of(const uint8_t* entry) noexcept nogil:
-    return entry_lengths(entry) >> KEY_LENGTH_BITS
-
-
-cdef inline size_t entry_bytes_of(const uint8_t* entry) noexcept nogil:
-    return ENTRY_HEADER_BYTES + key_bytes_of(entry) + value_bytes_of(entry)
-
-
-cdef inline uint64_t* line_at(const MapView* view, uint32_t line_number) noexcept nogil:
-    if line_number == 0:
-        return NULL
-    return <uint64_t*>(view.overflow_lines + (<uint64_t>(line_number - 1) << BUCKET_SHIFT))
 
 
 @cython.final
@@ -209,7 +164,7 @@ cdef class MapWriter:
         probe.key = key
         probe.key_bytes = key_bytes
         probe.hash = hash_key(self._view.seed, key, key_bytes)
-        place = self.arena.allocate(entry_bytes)
+        place = self._allocate(entry_bytes)
         if place == 0:
             return STATUS_NO_MEMORY
         self._scratch[(entry_bytes - 1) // 8] = 0
@@ -220,10 +175,11 @@ cdef class MapWriter:
         self._fill_entry(place, entry_bytes)
         if self._find_spot(&probe, &spot):
             self._key_value_bytes -= entry_bytes_of(entry_at(&self._view, spot.place))
+            self._save(spot.bucket)
             change_begin(spot.bucket)
             store_relaxed_u32(slot_place(spot.line, spot.slot), place)
             change_end(spot.bucket)
-            released_bytes = self.arena.release(spot.place)
+            released_bytes = self._release(spot.place)
         else:
             status = self._insert(probe.hash, place)
             if status != STATUS_OK:
@@ -245,19 +201,41 @@ cdef class MapWriter:
         if not self._find_spot(&probe, &spot):
             return STATUS_NOT_FOUND
         self._key_value_bytes -= entry_bytes_of(entry_at(&self._view, spot.place))
+        self._save(spot.bucket)
         change_begin(spot.bucket)
         # The place is zeroed with the tag: a lenient reader must never pair it with a later tag.
         store_relaxed_u8(slot_tag(spot.line, spot.slot), 0)
         store_relaxed_u32(slot_place(spot.line, spot.slot), 0)
-        if spot.previous_line != NULL and slots_with_tag(spot.line, 0) == EVERY_SLOT:
+        if spot.previous_line != NULL and slots_with_tag(spot.line, 0) == every_slot():
             line_number = line_overflow(spot.previous_line)[0]
             store_relaxed_u32(line_overflow(spot.previous_line), line_overflow(spot.line)[0])
             self._drop_line(line_number)
         change_end(spot.bucket)
         self.key_count -= 1
         store_relaxed_u64(&self._view.header.key_count, self.key_count)
-        self._keep_house(self.arena.release(spot.place))
+        self._keep_house(self._release(spot.place))
         return STATUS_OK
+
+    # --- what a snapshot needs of a write (map_snapshot.pxd) ---------------------------------
+
+    cdef void _save(self, uint64_t* bucket) noexcept nogil:
+        if self.arena.pin_generation != 0:
+            self._snapshot.save(bucket)
+
+    cdef uint32_t _allocate(self, size_t entry_bytes) noexcept nogil:
+        cdef uint32_t place = self.arena.allocate(entry_bytes)
+        if place == 0 and self.arena.pin_generation != 0:
+            self._snapshot.give_way()
+            place = self.arena.allocate(entry_bytes)
+        return place
+
+    cdef uint32_t _release(self, uint32_t place) noexcept nogil:
+        # How many bytes evacuation may count on: none of what is held.
+        if load_relaxed_u64(<uint64_t*>entry_at(&self._view, place)) < self.arena.pin_generation:
+            if self.arena.hold(place):
+                return 0
+            self._snapshot.give_way()
+        return self.arena.release(place)
 
     cdef void _fill_entry(self, uint32_t place, size_t entry_bytes) noexcept nogil:
         # From the scratch entry, whose first word is not used. Nobody can find the place yet.
@@ -281,6 +259,7 @@ cdef class MapWriter:
             fresh_line = line_at(&self._view, line_number)
             store_relaxed_u32(slot_place(fresh_line, 0), place)
             store_relaxed_u8(slot_tag(fresh_line, 0), tag_of(hash))
+        self._save(spot.bucket)
         change_begin(spot.bucket)
         if line_number != 0:
             store_relaxed_u32(line_overflow(spot.line), line_number)
@@ -434,8 +413,9 @@ cdef class MapWriter:
         cdef const uint8_t* entry
         if not self._reserve_bucket(child_index):
             return False
+        self._save(parent)
         while line != NULL:
-            filled = ~slots_with_tag(line, 0) & EVERY_SLOT
+            filled = ~slots_with_tag(line, 0) & every_slot()
             while filled != 0:
                 slot = slot_of_match(filled)
                 filled &= filled - 1
@@ -503,6 +483,7 @@ cdef class MapWriter:
             if not self._split():
                 self._split_again_key_count = self.key_count + SPLIT_WAIT_KEY_COUNT
             split_count += 1
+        self.arena.free_loose(LOOSE_PLACE_COUNT)
         if not self.arena.begin_evacuation():
             return
         while slot_budget_count != 0 and moved_bytes < budget_bytes:
@@ -535,6 +516,52 @@ cdef class MapWriter:
         change_end(spot.bucket)
         self.arena.release_moved(place)
         return <int>entry_bytes
+
+    # --- snapshots -------------------------------------------------------------------------------
+
+    def begin_snapshot(self):
+        """A MapSnapshot of what is in the map now; between two log entries, one at a time."""
+        if self._is_closed:
+            raise Detached("the map is closed")
+        ensure(not self._is_open, "a snapshot was begun inside of a log entry")
+        ensure(self.arena.pin_generation == 0, "a second snapshot was begun beside an open one")
+        self._snapshot = MapSnapshot.__new__(MapSnapshot)
+        self._snapshot.open(self.arena, &self._view, self.bucket_count, self._generation + 1)
+        return self._snapshot
+
+    def load_block(self, bytes payload not None):
+        """Put in the entries of a snapshot's DATA payload; how many there were.
+
+        For a map that no log entry was applied to: `begin` and `end` with the snapshot's index
+        follow when all are in. Raises DataDamaged, MemoryError, Detached.
+        """
+        cdef const uint8_t* at = <const uint8_t*>PyBytes_AS_STRING(payload)
+        cdef size_t left_bytes = PyBytes_GET_SIZE(payload)
+        cdef uint64_t before_count = self.key_count
+        cdef int status = STATUS_OK
+        ensure(self._index == 0, "a snapshot was loaded into a map that is in use")
+        with nogil:
+            status = self._load(at, left_bytes)
+        if status == STATUS_DAMAGED:
+            raise DataDamaged("a snapshot's block holds what is no entry, or a key that was there")
+        _raise_unless_ok(status)
+        return self.key_count - before_count
+
+    cdef int _load(self, const uint8_t* at, size_t left_bytes) noexcept nogil:
+        cdef DataEntry entry
+        cdef uint64_t before_count
+        cdef int status = STATUS_OK
+        while left_bytes != 0 and status == STATUS_OK:
+            status = get_data_entry(at, left_bytes, &entry)
+            if status == STATUS_OK:
+                before_count = self.key_count
+                status = self.put(entry.key, entry.key_bytes, entry.value, entry.value_bytes,
+                                  entry.version)
+                at += entry.entry_bytes
+                left_bytes -= entry.entry_bytes
+                if status == STATUS_OK and self.key_count == before_count:
+                    status = STATUS_DAMAGED
+        return status
 
     # --- what Python sees ----------------------------------------------------------------------
 
@@ -641,45 +668,13 @@ cdef class MapWriter:
 
     def verify(self):
         """Walk the whole map; raise InvariantBroken where it contradicts itself."""
-        cdef uint64_t index, key_count = 0, key_value_bytes = 0, line_count = 0
-        cdef uint64_t* line
-        places = set()
-        for index in range(self.bucket_count):
-            line = <uint64_t*>(self._view.buckets + (index << BUCKET_SHIFT))
-            ensure(load_relaxed_u64(line) & 1 == 0, f"bucket {index} is left in a change")
-            while line != NULL:
-                for place in self._verify_line(<size_t>line, index):
-                    ensure(place not in places, f"place {place} is in two slots")
-                    places.add(place)
-                    key_count += 1
-                    key_value_bytes += entry_bytes_of(entry_at(&self._view, place))
-                line = line_at(&self._view, line_overflow(line)[0])
-                line_count += line != NULL
-        ensure(key_count == self.key_count, f"{key_count} keys, {self.key_count} counted")
+        places, key_value_bytes, line_count = verify_buckets(&self._view, self.bucket_count)
+        ensure(<uint64_t>len(places) == self.key_count,
+               f"{len(places)} keys, {self.key_count} counted")
         ensure(key_value_bytes == self._key_value_bytes, "the entries' bytes were miscounted")
         ensure(line_count + self._free_line_count == self._line_count,
                f"{line_count} overflow lines, {self._line_count - self._free_line_count} counted")
         self.arena.verify(places)
-
-    def _verify_line(self, size_t line_address, uint64_t index):
-        # The places in one line of a bucket's chain.
-        cdef uint64_t* line = <uint64_t*>line_address
-        cdef uint64_t hash
-        cdef uint32_t slot, place
-        cdef const uint8_t* entry
-        found = []
-        for slot in range(<uint32_t>BUCKET_SLOT_COUNT):
-            place = slot_place(line, slot)[0]
-            ensure((place == 0) == (slot_tag(line, slot)[0] == 0), "a place without a tag")
-            if place == 0:
-                continue
-            entry = entry_at(&self._view, place)
-            hash = hash_key(self._view.seed, entry + ENTRY_HEADER_BYTES, key_bytes_of(entry))
-            ensure(bucket_index_of(hash, self.bucket_count) == index, "a key in a wrong bucket")
-            ensure(tag_of(hash) == slot_tag(line, slot)[0], "a key under a wrong tag")
-            ensure(load_relaxed_u64(<const uint64_t*>entry) != 0, "an entry without a generation")
-            found.append(place)
-        return found
 
 
 cdef bytes _key_bytes(object key):

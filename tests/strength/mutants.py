@@ -15,6 +15,7 @@ CORE = "seafoam/_core/"
 ATOMICS, ARENA = CORE + "atomics.h", CORE + "arena.pyx"
 PROTOCOL, READER = CORE + "map_protocol.pxd", CORE + "map_reader.pyx"
 SCAN, SEGMENT, WRITER = CORE + "map_scan.pyx", CORE + "segment.pxd", CORE + "map_writer.pyx"
+WORDS = CORE + "map_words.pxd"
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ ORDERINGS = [
                 "bucket.sequence = load_relaxed_u64(bucket.line)")),
     mutant("even-sequence-stored-relaxed", "the even sequence is seen before the slots",
            "model:many_singles",
-           Edit(WRITER, "    store_release_u64(bucket, load_relaxed_u64(bucket) + 1)",
+           Edit(WORDS, "    store_release_u64(bucket, load_relaxed_u64(bucket) + 1)",
                 "    store_relaxed_u64(bucket, load_relaxed_u64(bucket) + 1)")),
     mutant("bucket-count-stored-relaxed", "a new bucket is found before it is filled",
            "model:split",
@@ -165,9 +166,9 @@ READERS = [
 WRITERS = [
     mutant("sequence-never-odd", "a change is not announced before it is made",
            "model:split",
-           Edit(WRITER, "    store_then_fence_u64(bucket, load_relaxed_u64(bucket) + 1)",
+           Edit(WORDS, "    store_then_fence_u64(bucket, load_relaxed_u64(bucket) + 1)",
                 "    store_then_fence_u64(bucket, load_relaxed_u64(bucket) + 2)"),
-           Edit(WRITER, "    store_release_u64(bucket, load_relaxed_u64(bucket) + 1)",
+           Edit(WORDS, "    store_release_u64(bucket, load_relaxed_u64(bucket) + 1)",
                 "    store_release_u64(bucket, load_relaxed_u64(bucket))")),
     mutant("split-published-first", "a new bucket can be reached while it is empty",
            "model:split",
@@ -257,8 +258,8 @@ WRITERS = [
                 "        self._quarantine[last] = place\n        self._free(place)\n")),
     mutant("live-place-freed", "a place is handed out while a slot names it",
            ("pytest:test_map_writer.py", "races:--writes 30000"),
-           Edit(WRITER, "            released_bytes = self.arena.release(spot.place)\n",
-                "            released_bytes = self.arena.release(place)\n")),
+           Edit(WRITER, "            released_bytes = self._release(spot.place)\n",
+                "            released_bytes = self._release(place)\n")),
 ]
 
 MUTANTS = ORDERINGS + READERS + WRITERS

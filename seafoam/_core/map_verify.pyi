@@ -1,0 +1,1 @@
+"""Stub of the map's self-check, which Python reaches by MapWriter.verify."""

@@ -90,6 +90,9 @@ def utf8(text: str) -> str:
               type=size_bytes, show_default="a quarter of the machine's",
               help="How much keys and values may take, such as 512M or 4G; no more than three "
                    "eighths of the memory.")
+@click.option("--snapshot-log", "snapshot_log_bytes", envvar="SEAFOAM_SNAPSHOT_LOG",
+              metavar="SIZE", type=size_bytes, default="256M", show_default=True,
+              help="How much log there is at least before a snapshot takes its place.")
 @click.option("--advertise", envvar="SEAFOAM_ADVERTISE", metavar="HOST", show_default="--host",
               help="The name or address by which others reach this node; needed where --host is "
                    "every address of the machine.")

@@ -11,6 +11,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from seafoam._core import limits
 from seafoam.addresses import is_host_name, shown, split_address
 from seafoam.errors import AddressRefused, StartError
 
@@ -21,6 +22,8 @@ MEMORY_BYTES_MIN = 16 * 1024 * 1024
 #: A map's offsets are 32 bits in units of 16 bytes or more; half of what that reaches is usable
 #: with the room that growth and evacuation need.
 MEMORY_BYTES_MAX = 1 << 40
+#: A log that long takes hours to read.
+SNAPSHOT_LOG_BYTES_MAX = 1 << 40
 #: Keys and values may take twice their bytes in a map while they change sizes.
 MAP_FACTOR = 2
 #: Where neither the control group nor the machine tells its memory.
@@ -41,6 +44,7 @@ class Settings:
     host: str = "127.0.0.1"
     data_dir: Path | None = None
     max_memory_bytes: int | None = None
+    snapshot_log_bytes: int = limits.SNAPSHOT_LOG_BYTES
     advertise: str | None = None
     insecure: bool = False
     peers: tuple[str, ...] = ()
@@ -62,6 +66,11 @@ class Settings:
             _check_peer(peer)
         if self.max_memory_bytes is not None:
             self._check_memory(self.max_memory_bytes)
+        if not limits.SNAPSHOT_LOG_BYTES_MIN <= self.snapshot_log_bytes <= SNAPSHOT_LOG_BYTES_MAX:
+            raise StartError(
+                f"--snapshot-log is {self.snapshot_log_bytes} bytes; it must be between "
+                f"{limits.SNAPSHOT_LOG_BYTES_MIN} and {SNAPSHOT_LOG_BYTES_MAX}"
+            )
 
     def _check_memory(self, memory_bytes: int) -> None:
         # A node that accepted a write and then cannot hold it must end: better not to start it.

@@ -38,8 +38,8 @@ from seafoam._core.wal import Recovery, WalBatch, WalWriter, next_segment, segme
 from seafoam._core.wire import FRONT_BYTES, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES
 from seafoam.data_directory import WAL, DataDirectory, naming, sync_data, write_durably
 from seafoam.errors import DataDamaged, DiskFailed, Refusal, SnapshotLost, StartError, ensure
-from seafoam.ports import SnapshotInfo
-from seafoam.snapshot_store import OpenSnapshot, SnapshotSource, SnapshotStore
+from seafoam.ports import SnapshotInfo, SnapshotSource
+from seafoam.snapshot_store import OpenSnapshot, SnapshotStore
 
 __all__ = ["FileDisk"]
 
@@ -517,6 +517,11 @@ class FileDisk:
         error = dropped.exception()
         if error is not None:
             self._fail(f"removing segments of the log failed: {error}")
+
+    @property
+    def first_index(self) -> int:
+        """As `seafoam.ports.Disk.first_index`."""
+        return self._writer.first_index
 
     @property
     def log_bytes(self) -> int:

@@ -29,15 +29,18 @@ from seafoam.calls import (
     Welcome,
     decode_forward,
     decode_join,
+    decode_report,
     encode_elsewhere,
     encode_placed,
     encode_refused,
+    encode_taken,
     encode_welcome,
 )
 from seafoam.errors import DataDamaged, Refusal, StartError
 from seafoam.membership import Member, Membership
 from seafoam.ports import Disk
-from seafoam.writes import overloaded
+from seafoam.reports import Report, Reports
+from seafoam.writes import disk_full, overloaded
 
 __all__ = ["Leadership"]
 
@@ -71,6 +74,7 @@ class Leadership:
         self._bytes = 0
         # origin -> the highest number it has forwarded in this term (L1)
         self._forwarded: dict[int, int] = {}
+        self._reports = Reports(raft.node_id, self.report)
         # The commit index as it stood one and two election timeouts ago.
         self._commit_before = (0, 0)
 
@@ -105,20 +109,29 @@ class Leadership:
             return overloaded()
         # What was proposed counts: a turn appends all of it at once.
         if not self._disk.has_room(self._bytes + command_bytes):
-            return Refusal(
-                "disk_full",
-                "the disk has no room for a write; once it has, writes go on by themselves",
-                applied="no",
-            )
+            return disk_full("the leader's disk has")
+        voters = self._membership.configuration.voters
+        if not self._reports.majority_has_room(voters):
+            return disk_full("the disks of most members have")
         held_bytes = self._writer.logical_bytes + self._cost_bytes
-        if cost_bytes and held_bytes + cost_bytes > self._quota_bytes:
+        quota_bytes = self._reports.quota_bytes(voters)
+        if cost_bytes and held_bytes + cost_bytes > quota_bytes:
             return Refusal(
                 "quota_exceeded",
-                f"{held_bytes} of {self._quota_bytes} bytes of memory are used or spoken for, and "
+                f"{held_bytes} of {quota_bytes} bytes of memory are used or spoken for, and "
                 f"this write may take {cost_bytes}; delete keys or raise --max-memory",
                 applied="no",
             )
         return None
+
+    def report(self) -> Report:
+        """How this node is."""
+        return Report(self._quota_bytes, not self._disk.full)
+
+    def reported(self, node_id: int, payload: bytes) -> bytes:
+        """The answer to a member that reports; BadCall where it does not."""
+        self._reports.take(node_id, decode_report(payload))
+        return encode_taken()
 
     def forwarded(self, node_id: int, payload: bytes) -> bytes:
         """The answer to another node that forwards a write; BadCall where it may or does not."""
@@ -157,10 +170,15 @@ class Leadership:
     def on_change(self) -> None:
         """Term, role or leader are other than before."""
         self._forwarded.clear()
+        self._reports.forget()
         if self._raft.role != ROLE_LEADER:
             self._proposed.clear()
             self._cost_bytes = self._bytes = 0
             self._membership.forget_wishes()
+
+    def change_map(self, writer: MapWriter) -> None:
+        """What is applied is in another map from here on."""
+        self._writer = writer
 
     # -- members -------------------------------------------------------------------------------
 
@@ -185,6 +203,9 @@ class Leadership:
             self._commit_before = (raft.log.commit_index, self._commit_before[0])
         if not self.takes_writes or raft.change_is_pending:
             return
+        if self._disk.full:
+            self._leave_to_room()
+            return
         changes = self._membership.next_change(raft.node_id, self._look)
         if changes:
             raft.propose(ENTRY_CONFIGURATION, encode_changes(changes))
@@ -200,15 +221,24 @@ class Leadership:
             progress.match_index > 0,
         )
 
+    def _leave_to_room(self) -> None:
+        """Its disk is full: writes can go on where a majority has room, led by one of those."""
+        fit = [voter for voter in self._successors() if self._reports.said_room(voter)]
+        if 2 * len(fit) > len(self._membership.configuration.voters):
+            self._raft.transfer_to(max(fit, key=self._match_index))
+
     def hand_over(self) -> None:
-        """Give leadership to whoever is furthest, for this node is going."""
-        raft = self._raft
-        others = [
+        """Give leadership to whoever is furthest and has room, for this node is going."""
+        others = self._successors()
+        if self._raft.role == ROLE_LEADER and others:
+            self._raft.transfer_to(max(others, key=lambda voter: (
+                self._reports.has_room(voter), self._match_index(voter))))
+
+    def _successors(self) -> list[int]:
+        return [
             voter for voter in self._membership.configuration.voters
-            if voter != raft.node_id and self._look(voter).is_answering
+            if voter != self._raft.node_id and self._look(voter).is_answering
         ]
-        if raft.role == ROLE_LEADER and others:
-            raft.transfer_to(max(others, key=self._match_index))
 
     def _match_index(self, node_id: int) -> int:
         progress = self._raft.progress_of(node_id)

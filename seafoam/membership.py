@@ -35,6 +35,13 @@ from seafoam._core.confchange import (
 from seafoam._core.wire import Founding
 from seafoam._core.wire_change import MemberChange, decode_changes
 from seafoam.errors import Refusal
+from seafoam.membership_wire import (
+    ROLE_LEARNER,
+    ROLE_VOTER,
+    MembershipRecord,
+    decode_membership,
+    encode_membership,
+)
 
 __all__ = ["NEWCOMERS_MAX", "TARGET_VOTERS_MIN", "Member", "Membership"]
 
@@ -60,11 +67,39 @@ class Membership:
         self.addresses: dict[int, str] = dict(founding.members)
         self.target_voters = max(TARGET_VOTERS_MIN, len(founding.members))
         self.removed_ids: set[int] = set()
+        #: The entry whose configuration is in force.
+        self.configured_index = 1
         # Wishes that reached this leader, oldest first; asked again until they are granted.
         self._wishes: dict[int, str] = {}
 
-    def apply(self, data: bytes) -> Configuration:
-        """Carry out an applied change of membership; the configuration it leads to."""
+    def restore(self, data: bytes) -> None:
+        """Be what a snapshot says; DataDamaged or StartError where it says nothing."""
+        record = decode_membership(data)
+        self.configuration = Configuration(
+            voters=[node_id for node_id, role, _ in record.members if role == ROLE_VOTER],
+            learners=[node_id for node_id, role, _ in record.members if role == ROLE_LEARNER],
+        )
+        self.addresses = {node_id: address for node_id, _, address in record.members}
+        self.target_voters = record.target_voters
+        self.removed_ids = set(record.removed_ids)
+        self.configured_index = record.configured_index
+        self._wishes.clear()
+
+    def encode(self) -> bytes:
+        """What a snapshot keeps of it."""
+        roles = [
+            (node_id, ROLE_VOTER if self.configuration.is_voter(node_id) else ROLE_LEARNER)
+            for node_id in self.configuration.member_ids()
+        ]
+        return encode_membership(MembershipRecord(
+            self.configured_index, self.target_voters,
+            [(node_id, role, self.addresses[node_id]) for node_id, role in roles],
+            [*self.removed_ids],
+        ))
+
+    def apply(self, index: int, data: bytes) -> Configuration:
+        """Carry out the change of membership of an applied entry; what it leads to."""
+        self.configured_index = index
         changes = decode_changes(data)
         self.configuration = self.configuration.apply_simple(
             [(change.kind, change.node_id) for change in changes]

@@ -29,25 +29,31 @@ from seafoam._core.message import (
     Message,
     Ready,
 )
-from seafoam._core.raft import ROLE_LEADER, ROLE_NAMES, Raft
+from seafoam._core.raft import ROLE_FOLLOWER, ROLE_LEADER, ROLE_NAMES, Raft
 from seafoam._core.store import Store
 from seafoam._core.wal import Recovery
 from seafoam._core.wire import decode_founding
 from seafoam.calls import (
     CALL_FORWARD,
     CALL_JOIN,
+    CALL_REPORT,
+    CALL_SNAPSHOT,
     BadCall,
     Elsewhere,
     Forward,
     call_kind,
     decode_forward_answer,
     encode_forward,
+    encode_report,
 )
 from seafoam.errors import Refusal, ensure
 from seafoam.leadership import Leadership
 from seafoam.membership import Membership
-from seafoam.ports import CallFailed, Clock, Disk, Network
-from seafoam.writes import Given, Outcome, Writes
+from seafoam.ports import CallFailed, Clock, Disk, Network, SnapshotInfo
+from seafoam.reports import REPORT_SECONDS
+from seafoam.snapshot_transfer import SnapshotReceiver, SnapshotSender
+from seafoam.snapshots import MapMaking, Snapshots
+from seafoam.writes import Given, Outcome, Writes, disk_full
 
 __all__ = ["Node"]
 
@@ -75,7 +81,8 @@ logger = logging.getLogger("seafoam.node")
 class Node:
     """One member of a cluster, on the given doors.
 
-    `recovery` is what the disk holds, made durable already; it begins with the founding entry.
+    `recovery` is what the disk holds beside its newest snapshot, made durable already; without a
+    snapshot, it begins with the founding entry.
     The map takes no more than `map_limit_bytes` of memory, by default three quarters of the
     machine's. `seed` is the luck of its elections.
     `on_fatal` is called once with what makes going on impossible; the process must end then.
@@ -92,33 +99,39 @@ class Node:
         *,
         seed: int,
         map_limit_bytes: int | None = None,
+        snapshot_log_bytes: int = limits.SNAPSHOT_LOG_BYTES,
     ) -> None:
-        ensure(recovery.entries, "a node starts from its founding entry")
-        founding = decode_founding(recovery.entries[0].data)
+        self._disk = disk
+        self._map_limit_bytes = map_limit_bytes
+        self._maps_count = 0
+        self.quota_bytes = quota_bytes
+        making = self._read_snapshot()
+        ensure(making is not None or recovery.entries, "a node starts from its founding entry")
+        founding_data = making.head.founding if making is not None else recovery.entries[0].data
+        founding = decode_founding(founding_data)
         self.node_id = f"{disk.node_id:016x}"
         self.cluster_id = f"{founding.cluster_id:016x}"
-        self.quota_bytes = quota_bytes
         #: HOST:PORT where clients reach this node; the server knows once it listens.
         self.http_address = ""
-        self._disk = disk
+        #: Told that `reader` is another: the map before it is dead.
+        self.on_new_map: Callable[[], None] = lambda: None
         self._clock = clock
         self._network = network
         self._on_fatal = on_fatal
-        self._writer = MapWriter(
-            founding.hash_seed,
-            max_logical_bytes=quota_bytes,
-            start_id=disk.start_id,
-            reserve_limit_bytes=map_limit_bytes,
-        )
-        self.reader: MapReader = self._writer.reader()
-        self._store = Store(self._writer)
         self._membership = Membership(founding)
-        self._raft = Raft(disk.node_id, _founded(recovery), recovery.entries, seed=seed)
+        self._raft = self._make_raft(recovery, making, seed)
+        self._take_map(making.writer if making is not None else self._make_map(founding.hash_seed))
         self._leadership = Leadership(
-            self._raft, self._membership, disk, self._writer, quota_bytes,
-            recovery.entries[0].data,
+            self._raft, self._membership, disk, self._writer, quota_bytes, founding_data
         )
         self._writes = Writes(clock, disk.start_id, self)
+        self._snapshots = Snapshots(
+            disk, self._raft, self._membership, founding_data, snapshot_log_bytes
+        )
+        self._sender = SnapshotSender(self._raft, disk, clock, network, self._request_turn)
+        self._receiver = SnapshotReceiver(self._raft, disk, self._on_snapshot_ready)
+        # The map of a snapshot that was received, while it is read.
+        self._making: MapMaking | None = None
         self._to_apply: deque[Entry] = deque()
         # Of each write that the disk has not reported: what may leave once it has.
         self._under_way: deque[list[Message]] = deque()
@@ -136,6 +149,117 @@ class Node:
         self._is_over = False
         self._on_serving: Callable[[], None]
 
+    # -- from a snapshot -----------------------------------------------------------------------
+
+    def _make_map(self, hash_seed: bytes) -> MapWriter:
+        self._maps_count += 1
+        return MapWriter(
+            hash_seed,
+            max_logical_bytes=self.quota_bytes,
+            start_id=self._disk.start_id,
+            segment_generation=self._maps_count,
+            reserve_limit_bytes=self._map_limit_bytes,
+        )
+
+    def _making_from(self, info: SnapshotInfo) -> MapMaking:
+        handle = self._disk.open_snapshot(info)
+        hash_seed = decode_founding(handle.head.founding).hash_seed
+        return MapMaking(handle, partial(self._make_map, hash_seed))
+
+    def _read_snapshot(self) -> MapMaking | None:
+        """The map of the disk's newest snapshot, whole; None where there is none."""
+        info = self._disk.snapshot
+        if info is None:
+            return None
+        making = self._making_from(info)
+        while not making.step():
+            pass
+        return making
+
+    def _make_raft(self, recovery: Recovery, making: MapMaking | None, seed: int) -> Raft:
+        state = _founded(recovery)
+        if making is None:
+            return Raft(self._disk.node_id, state, recovery.entries, seed=seed)
+        head = making.head
+        self._membership.restore(head.membership)
+        raft = Raft(
+            self._disk.node_id, state, recovery.entries, seed=seed,
+            base=(head.index, head.term), configuration=self._membership.configuration,
+            configured_index=self._membership.configured_index,
+        )
+        raft.dropped_to(self._disk.first_index - 1)
+        return raft
+
+    def _take_map(self, writer: MapWriter) -> None:
+        """Apply to this map and read from it, from here on."""
+        self._writer = writer
+        self.reader: MapReader = writer.reader()
+        self._store = self._make_store(writer, self._raft.log.applied_index)
+
+    def _make_store(self, writer: MapWriter, applied_index: int) -> Store:
+        return Store(writer, applied_index)
+
+    def _on_snapshot_ready(self, info: SnapshotInfo) -> None:
+        """A snapshot was received, and is durable: it becomes a map beside the one there is."""
+        if not self._is_over:
+            self._guarded(partial(self._begin_making, info))
+
+    def _begin_making(self, info: SnapshotInfo) -> None:
+        self._making = self._making_from(info)
+        self._clock.call_soon(self._make_on)
+
+    def _make_on(self) -> None:
+        if not self._is_over and self._making is not None:
+            self._guarded(partial(self._make_some, self._making))
+
+    def _make_some(self, making: MapMaking) -> None:
+        raft = self._raft
+        if raft.role != ROLE_FOLLOWER or raft.log.applied_index >= making.head.index:
+            # Another leader had the log, or there is none that a snapshot could be behind.
+            self._end_making()
+            making.close()
+        elif making.step():
+            self._install(making)
+            self._end_making()
+            self._request_turn()
+        else:
+            self._clock.call_soon(self._make_on)
+
+    def _end_making(self) -> None:
+        self._making = None
+        self._receiver.done()
+
+    def _install(self, making: MapMaking) -> None:
+        """The state is that of the snapshot from here on; the map before is dead."""
+        head, old_writer = making.head, self._writer
+        logger.info("installing a snapshot at index %d", head.index)
+        self._snapshots.forget()
+        self._membership.restore(head.membership)
+        is_emptied = self._raft.restore(
+            head.index, head.term, self._membership.configuration,
+            self._membership.configured_index,
+        )
+        self._to_apply.clear()
+        if is_emptied:
+            raft = self._raft
+            self._under_way.append([])
+            self._disk.append(
+                [], HardState(raft.term, raft.vote, raft.log.commit_index), self._on_rebased,
+                (head.index, head.term),
+            )
+        self._take_map(making.writer)
+        self._leadership.change_map(making.writer)
+        self._meet_members()
+        self._publish()
+        self.on_new_map()
+        old_writer.close()
+        self._writes.on_restored(head.term)
+
+    def _on_rebased(self) -> None:
+        if not self._is_over:
+            self._send(self._under_way.popleft())
+            self._request_turn()
+
     # -- from outside --------------------------------------------------------------------------
 
     def start(self, on_serving: Callable[[], None]) -> None:
@@ -144,8 +268,11 @@ class Node:
         `on_serving` is called once, when reads are served and not refused as `starting` any more.
         """
         self._on_serving = on_serving
+        if self._raft.configuration is not None:
+            self._meet_members()  # a snapshot says who they are
         self._tick()
         self._watch_room()
+        self._report()
         self._ask_to_serve()
 
     def submit(
@@ -157,10 +284,7 @@ class Node:
         `disk_full`, `quota_exceeded`, `shutting_down` before anything was proposed, `timeout`
         after. Commands take effect in the order in which they are submitted.
         """
-        if self._removal:
-            on_outcome(Refusal("no_leader", self._removal, applied="no"))
-        else:
-            self._writes.submit(command, timeout_ms, on_outcome)
+        self._writes.submit(command, timeout_ms, on_outcome)
 
     def be_removed(self, sentence: str) -> None:
         """The leader says that this node is no member any more: it refuses every call."""
@@ -186,6 +310,10 @@ class Node:
             answer = self._leadership.forwarded(node_id, payload)
         elif kind == CALL_JOIN:
             answer = self._leadership.asked_to_join(node_id, payload)
+        elif kind == CALL_SNAPSHOT:
+            answer = self._receiver.handle(node_id, payload)
+        elif kind == CALL_REPORT:
+            answer = self._leadership.reported(node_id, payload)
         else:
             raise BadCall(f"a call is of kind {kind}, unknown here")
         on_answer(answer)
@@ -236,6 +364,7 @@ class Node:
             "map_bytes": self._writer.reserved_bytes,
             "members": members,
             "disk": self._disk.status(),
+            "snapshot": self._snapshots.status(),
         }
 
     def members(self) -> list[dict[str, str]]:
@@ -291,9 +420,21 @@ class Node:
     def close(self) -> None:
         """End: nothing is applied any more, and readers of the map see that it is over."""
         self._is_over = True
+        self._snapshots.forget()
+        if self._making is not None:
+            self._making.close()
         self._writer.close()
 
     # -- writes: the courier of `Writes` -------------------------------------------------------
+
+    def refusal(self) -> Refusal | None:
+        """Why no write is taken on at this moment, if so."""
+        if self._removal:
+            return Refusal("no_leader", self._removal, applied="no")
+        if self._disk.full and self._raft.role != ROLE_LEADER:
+            # It could not be answered: to be applied here, it must be durable here.
+            return disk_full("this node's disk has")
+        return None
 
     def can_give(self) -> bool:
         """Whether somebody is there to propose a write."""
@@ -341,6 +482,16 @@ class Node:
             return
         self._disk.retry_prepare()
         self._clock.call_later(ROOM_RETRY_SECONDS, self._watch_room)
+
+    def _report(self) -> None:
+        """Say to the leader how this member is; what it answers says nothing."""
+        if self._is_over:
+            return
+        raft = self._raft
+        if raft.role != ROLE_LEADER and raft.leader_id != 0:
+            report = encode_report(self._leadership.report())
+            self._network.call(raft.leader_id, report, lambda answer: None)
+        self._clock.call_later(REPORT_SECONDS, self._report)
 
     def _ask_to_serve(self) -> None:
         """Reads are served once what was committed before this start is applied."""
@@ -397,6 +548,8 @@ class Node:
             if not self._apply_until(slice_end_ns):
                 self._request_turn()
                 break
+        if self._snapshots.consider(self._writer):
+            self._request_turn()
         self._publish()
 
     def _carry_out(self, ready: Ready) -> None:
@@ -413,6 +566,8 @@ class Node:
         for read in ready.reads:
             if self._reads_asked_before < read.context <= self._reads_asked:
                 self._serve_index = max(self._serve_index, read.index)
+        for node_id in ready.snapshots:
+            self._sender.begin(node_id)
         for first_index, last_index in ready.fetches:
             self._raft.fetched(self._disk.read_entries(first_index, last_index, FETCH_BYTES))
 
@@ -429,7 +584,7 @@ class Node:
     def _apply(self, entry: Entry) -> None:
         result = self._store.apply(entry)
         if entry.kind == ENTRY_CONFIGURATION:
-            self._membership.apply(entry.data)
+            self._membership.apply(entry.index, entry.data)
         if entry.kind in (ENTRY_FOUNDING, ENTRY_CONFIGURATION):
             self._raft.configure(entry.index, self._membership.configuration)
             self._meet_members()
@@ -486,5 +641,5 @@ def _founded(recovery: Recovery) -> HardState:
     wherever it stands; its commit index, written right behind it, may be torn off alone.
     """
     state = recovery.hard_state
-    term = max(state.term, recovery.entries[0].term)
-    return HardState(term, state.vote, max(1, state.commit_index))
+    first_term = recovery.entries[0].term if recovery.entries else 0
+    return HardState(max(state.term, first_term), state.vote, max(1, state.commit_index))

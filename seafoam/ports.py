@@ -7,14 +7,25 @@ Everything runs on one thread, the event loop's; no method blocks on a sync.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from seafoam._core.message import Entry, HardState, Message
+from seafoam._core.wire_snapshot import SnapshotHead
+from seafoam.errors import StartError
 
-__all__ = ["CallFailed", "Clock", "Disk", "Network", "SnapshotInfo", "Timer"]
+__all__ = [
+    "CallFailed",
+    "Clock",
+    "Disk",
+    "Network",
+    "SnapshotHandle",
+    "SnapshotInfo",
+    "SnapshotSource",
+    "Timer",
+]
 
 
 class Timer(Protocol):
@@ -37,9 +48,9 @@ class Clock(Protocol):
         """Call once this many seconds have passed, or a little later; never from within."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SnapshotInfo:
-    """A snapshot on this node's disk, whole and durable."""
+    """A whole, durable snapshot file: the state at `index`, whose entry is of `term`."""
 
     file_id: int
     index: int
@@ -48,8 +59,44 @@ class SnapshotInfo:
     path: Path
 
 
+class SnapshotSource(Protocol):
+    """A snapshot that is being taken, as whoever writes it down sees it, on one other thread."""
+
+    @property
+    def head(self) -> SnapshotHead:
+        """What the file begins with."""
+
+    @property
+    def is_walked(self) -> bool:
+        """Whether everything is there; until then, more may come."""
+
+    @property
+    def key_count(self) -> int:
+        """Keys given out so far."""
+
+    def next_block(self, sequence: int, bytes_max: int) -> bytes:
+        """The next data block of the file, empty where there is none at this moment.
+
+        Raises SnapshotLost where the state is not there any more.
+        """
+
+
+class SnapshotHandle(Protocol):
+    """A snapshot file that is being read, from its beginning to its end."""
+
+    @property
+    def head(self) -> SnapshotHead:
+        """What the file begins with."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The insides of its data blocks, each once, checked on the way. Raises DataDamaged."""
+
+    def close(self) -> None:
+        """No more of it; may be said again."""
+
+
 class Disk(Protocol):
-    """A node's log on disk, from behind what its recovery returned."""
+    """A node's log on disk, from behind what its recovery returned, and its snapshots."""
 
     @property
     def node_id(self) -> int:
@@ -70,10 +117,25 @@ class Disk(Protocol):
     def has_room(self, more_bytes: int) -> bool:
         """Whether the reserve would still be there after so much more was appended."""
 
+    @property
+    def log_bytes(self) -> int:
+        """What of the log a start would read behind the newest snapshot."""
+
+    @property
+    def snapshot(self) -> SnapshotInfo | None:
+        """The newest snapshot that is whole and durable."""
+
     def append(
-        self, entries: list[Entry], hard_state: HardState | None, on_durable: Callable[[], None]
+        self,
+        entries: list[Entry],
+        hard_state: HardState | None,
+        on_durable: Callable[[], None],
+        base: tuple[int, int] | None = None,
     ) -> None:
         """Write these behind everything appended before; returns at once.
+
+        With a `base`, the index and term of a durable snapshot, the log begins anew behind it:
+        nothing before counts any more.
 
         `on_durable` is called, in the order of appends and never from within this call, when the
         entries, the hard state and everything before them would survive a loss of power. Appends
@@ -92,6 +154,49 @@ class Disk(Protocol):
         durable. Waits for the disk where the system does not remember what was written.
         DataDamaged names the file and the offset of what is not as it was written; DiskFailed
         where it cannot be read.
+        """
+
+    @property
+    def first_index(self) -> int:
+        """The first entry that can be read back."""
+
+    def drop_log(self, index: int) -> None:
+        """Entries before `index` are not needed any more; whole segments of such go, in time.
+
+        `first_index` says at once what cannot be read from here on.
+        """
+
+    def save_snapshot(
+        self, source: SnapshotSource, on_saved: Callable[[SnapshotInfo | None], None]
+    ) -> None:
+        """Write a snapshot down, beside the log and slowly enough not to delay it.
+
+        `on_saved` is called once, never from within: with the snapshot, which is durable and the
+        newest from then on, older ones being gone; or with None where there was no room for it, or
+        its source was lost.
+        """
+
+    def open_snapshot(self, info: SnapshotInfo) -> SnapshotHandle:
+        """Read one that is on the disk."""
+
+    def read_snapshot(self, file_id: int, offset: int, bytes_max: int) -> bytes:
+        """A piece of a snapshot's file; empty where there is no such file any more."""
+
+    def receive_snapshot(self, file_id: int, offset: int, data: bytes, size_bytes: int) -> int:
+        """Write down a piece of another node's snapshot; the offset that is wanted next.
+
+        What is not that offset's is passed over. What was received since the start counts; the
+        beginning of another file ends that of the one before. DataDamaged for a length that no
+        snapshot has, Refusal where there is no room.
+        """
+
+    def finish_receiving(
+        self, file_id: int, on_ready: Callable[[SnapshotInfo | StartError], None]
+    ) -> None:
+        """Check what was received as a whole, and make it this node's newest, durably.
+
+        `on_ready` is called once, never from within, with the newest there is then; or with what
+        is wrong, and then nothing of it is left.
         """
 
     def retry_prepare(self) -> None:

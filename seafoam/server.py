@@ -9,6 +9,7 @@ the disk is closed. Must never go on after a failure that leaves it unclear what
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 import os
@@ -150,8 +151,17 @@ class _Process:
         self._http = HttpServer(self._unjoined, Hosts(names), on_fatal=_end)
 
     def _cluster_id(self) -> int:
+        founding = self._founding_data()
+        return decode_founding(founding).cluster_id if founding else 0
+
+    def _founding_data(self) -> bytes:
+        """What the disk says the cluster was founded with; empty where it says nothing."""
+        newest = self._disk.snapshot
+        if newest is not None:
+            with contextlib.closing(self._disk.open_snapshot(newest)) as handle:
+                return handle.head.founding
         entries = self._recovery.entries
-        return decode_founding(entries[0].data).cluster_id if entries else 0
+        return entries[0].data if entries else b""
 
     async def start(self) -> None:
         """Serve clients and peers, and find the cluster."""
@@ -159,7 +169,7 @@ class _Process:
                     self._disk.path)
         await self._http.start(self._listener)
         await self._peers.start(self._peer_listener)
-        if self._recovery.entries:
+        if self._founding_data():
             self._begin(self._recovery)
         self._joining.start(self._node)
 
@@ -175,10 +185,12 @@ class _Process:
         node = Node(
             self._disk, self._clock, self._contacts, recovery, self._settings.quota_bytes, _end,
             seed=self._disk.start_id, map_limit_bytes=map_limit_bytes(),
+            snapshot_log_bytes=self._settings.snapshot_log_bytes,
         )
         node.http_address = self._http_address
         self._node = node
         self._http.change_node(node)
+        node.on_new_map = partial(self._http.change_node, node)
         node.start(partial(_announce, node))
         return node
 

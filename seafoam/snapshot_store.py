@@ -22,7 +22,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
 
 from seafoam._core import limits
 from seafoam._core.wire_snapshot import SnapshotCheck, SnapshotHead, encode_head, encode_tail
@@ -36,9 +35,9 @@ from seafoam.data_directory import (
     write_all,
 )
 from seafoam.errors import DataDamaged, InvariantBroken, StartError
-from seafoam.ports import SnapshotInfo
+from seafoam.ports import SnapshotInfo, SnapshotSource
 
-__all__ = ["OpenSnapshot", "SnapshotSource", "SnapshotStore", "Stopped"]
+__all__ = ["OpenSnapshot", "SnapshotStore", "Stopped"]
 
 FOLDER = "snapshots"
 SNAPSHOT, NEW, PART = ".snapshot", ".snapshot.new", ".part"
@@ -57,25 +56,6 @@ OPEN_FLAGS = os.O_RDWR | os.O_CLOEXEC
 
 class Stopped(Exception):
     """The node ends, and what is being written is given up."""
-
-
-class SnapshotSource(Protocol):
-    """A snapshot that is being taken, as the thread that writes it sees it."""
-
-    @property
-    def head(self) -> SnapshotHead:
-        """Which one it is."""
-
-    @property
-    def is_walked(self) -> bool:
-        """Nothing is added any more to what `next_block` gives."""
-
-    @property
-    def key_count(self) -> int:
-        """Entries in the blocks so far."""
-
-    def next_block(self, sequence: int, bytes_max: int) -> bytes:
-        """The next DATA block; empty where there is none yet. SnapshotLost."""
 
 
 class OpenSnapshot:

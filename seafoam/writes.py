@@ -40,7 +40,7 @@ from seafoam.calls import Elsewhere, Placed
 from seafoam.errors import Refusal
 from seafoam.ports import Clock, Timer
 
-__all__ = ["Courier", "Given", "Outcome", "Write", "Writes", "overloaded"]
+__all__ = ["Courier", "Given", "Outcome", "Write", "Writes", "disk_full", "overloaded"]
 
 #: Numbers of writes that are gone, which the heap may hold before it is made anew.
 ORDER_SPARE_COUNT = 64
@@ -53,6 +53,9 @@ Given = Placed | Refusal | Elsewhere | None
 
 class Courier(Protocol):
     """Takes writes to whoever leads."""
+
+    def refusal(self) -> Refusal | None:
+        """Why a write is not even taken on, if so."""
 
     def can_give(self) -> bool: ...
 
@@ -122,6 +125,10 @@ class Writes:
         if self._is_stopping:
             on_outcome(Refusal("shutting_down", "the node is stopping", applied="no"))
             return
+        refusal = self._courier.refusal()
+        if refusal is not None:
+            on_outcome(refusal)
+            return
         if self._held_bytes + len(command) > limits.PROPOSALS_BYTES_MAX:
             on_outcome(overloaded())
             return
@@ -167,6 +174,20 @@ class Writes:
         if entry.term > self._applied_term:
             self._applied_term = entry.term
             self._settle(entry.term)
+
+    def on_restored(self, term: int) -> None:
+        """A snapshot took the place of entries up to one of `term`: whose they were is lost.
+
+        Any write that was given may be among them, and stays unknown; none is given again.
+        """
+        may_be_done = [*self._given, *self._untold, *self._ahead.values(), self._applied_number]
+        self._applied_number = max(may_be_done)
+        for write in [*self._given.values()]:
+            self._done(write, Refusal(
+                "timeout", "the node was given a snapshot of what the write may be part of",
+                applied="unknown",
+            ))
+        self._applied_term = max(self._applied_term, term)
 
     def begin_stop(self) -> None:
         """Refuse what comes, and what was not given yet; the rest goes on to its answer."""
@@ -251,4 +272,13 @@ def overloaded() -> Refusal:
     """Too many writes wait."""
     return Refusal(
         "overloaded", "too many writes wait for the disk; try again later", applied="no"
+    )
+
+
+def disk_full(whose: str) -> Refusal:
+    """There is no room to write it down; `whose` disk, with its verb."""
+    return Refusal(
+        "disk_full", f"{whose} no room for a write; once there is some, writes go on by "
+        "themselves",
+        applied="no",
     )

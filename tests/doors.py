@@ -67,10 +67,13 @@ class MemoryDisk:
         self.start_id = 1
         self.full = False
         self.retries_count = 0
+        self.snapshot = None
+        self.log_bytes = 0
+        self.first_index = 1
         self.appended: list[tuple[list[Entry], HardState | None]] = []
         self._waiting: deque[Callable[[], None]] = deque()
 
-    def append(self, entries, hard_state, on_durable) -> None:
+    def append(self, entries, hard_state, on_durable, base=None) -> None:
         self.appended.append((list(entries), hard_state))
         self._waiting.append(on_durable)
 

@@ -29,10 +29,12 @@ from seafoam.calls import (
     decode_join_answer,
     encode_forward,
     encode_join,
+    encode_report,
 )
 from seafoam.errors import Refusal
 from seafoam.leadership import CARE_TICKS, Leadership
 from seafoam.membership import NEWCOMERS_MAX, Membership
+from seafoam.reports import Report
 
 FOUNDING = encode_founding(9, bytes(16), [(1, "host:1"), (2, "host:2"), (3, "host:3")])
 COMMAND = encode_command([Operation.set(b"k", b"1")])
@@ -67,7 +69,7 @@ class Raft:
 class Rig:
     def __init__(self):
         self.raft = Raft()
-        self.disk = SimpleNamespace(has_room=lambda more_bytes: True)
+        self.disk = SimpleNamespace(has_room=lambda more_bytes: True, full=False)
         self.writer = SimpleNamespace(logical_bytes=0)
         self.membership = Membership(decode_founding(FOUNDING))
         self.leadership = Leadership(
@@ -81,6 +83,9 @@ class Rig:
     def join(self, node_id, address):
         answer = self.leadership.asked_to_join(node_id, encode_join(Join(node_id, address)))
         return decode_join_answer(answer)
+
+    def report(self, node_id, quota_bytes=QUOTA_BYTES, has_room=True):
+        self.leadership.reported(node_id, encode_report(Report(quota_bytes, has_room)))
 
     def tick(self, count=CARE_TICKS):
         for _ in range(count):
@@ -145,7 +150,7 @@ def test_who_is_no_member_forwards_nothing(rig, node_id):
 
 
 def test_a_learner_forwards_as_a_voter_does(rig):
-    rig.membership.apply(encode_changes([MemberChange(CHANGE_LEARNER, 4, "host:4")]))
+    rig.membership.apply(2, encode_changes([MemberChange(CHANGE_LEARNER, 4, "host:4")]))
     assert isinstance(rig.forward(1, node_id=4), Placed)
 
 
@@ -206,7 +211,7 @@ def test_strangers_that_ask_without_end_do_not_fill_the_cluster(rig):
         answer = rig.join(node_id, f"host:{node_id}")
         rig.tick()
         for _, data in rig.raft.proposed:
-            rig.membership.apply(data)
+            rig.membership.apply(2, data)
         rig.raft.proposed.clear()
     assert isinstance(answer, Refusal) and answer.code == "overloaded"
     assert len(rig.membership.configuration.learners) == NEWCOMERS_MAX
@@ -240,3 +245,66 @@ def test_it_hands_over_to_nobody_who_does_not_answer(rig):
     rig.raft.match = {}
     rig.leadership.hand_over()
     assert rig.raft.transfers == []
+
+
+# What members report
+
+
+def test_the_quota_is_the_least_that_a_voter_reports(rig):
+    rig.report(2, quota_bytes=1000)
+    rig.report(9, quota_bytes=10)  # no voter
+    rig.writer.logical_bytes = 900
+    refused = rig.leadership.propose(COMMAND)
+    assert isinstance(refused, Placed)
+    rig.writer.logical_bytes = 990
+    refused = rig.leadership.propose(COMMAND)
+    assert (refused.code, refused.applied) == ("quota_exceeded", "no")
+    assert "1000 bytes" in refused.message
+    delete = encode_command([Operation.delete(b"k")])
+    assert isinstance(rig.leadership.propose(delete), Placed)
+    rig.report(2)
+    assert isinstance(rig.leadership.propose(COMMAND), Placed)
+
+
+def test_writes_are_refused_while_most_disks_are_full(rig):
+    rig.report(2, has_room=False)
+    assert isinstance(rig.leadership.propose(COMMAND), Placed)
+    rig.report(3, has_room=False)
+    refused = rig.leadership.propose(COMMAND)
+    assert (refused.code, refused.applied) == ("disk_full", "no")
+    rig.report(3)
+    assert isinstance(rig.leadership.propose(COMMAND), Placed)
+
+
+def test_a_leader_whose_disk_is_full_leaves_to_one_that_said_to_have_room(rig):
+    rig.disk.full = True
+    rig.tick()
+    assert rig.raft.transfers == [], "nobody has said anything yet"
+    rig.report(2)
+    rig.report(3, has_room=False)
+    rig.tick()
+    assert rig.raft.transfers == [], "no majority has room"
+    rig.report(3)
+    rig.raft.match = {2: 2, 3: 5}
+    rig.tick()
+    assert rig.raft.transfers == [3]
+
+
+def test_who_stops_leaves_to_one_with_room_before_one_that_is_further(rig):
+    rig.raft.match = {2: 2, 3: 5}
+    rig.report(3, has_room=False)
+    rig.leadership.hand_over()
+    assert rig.raft.transfers == [2]
+
+
+def test_reports_are_forgotten_when_the_leader_changes(rig):
+    rig.report(2, quota_bytes=1)
+    rig.leadership.on_change()
+    assert isinstance(rig.leadership.propose(COMMAND), Placed)
+
+
+def test_a_report_that_is_none_is_refused(rig):
+    for payload in (b"\x05", encode_report(Report(1, True)) + b"\0",
+                    encode_report(Report(1, True))[:-1] + b"\2"):
+        with pytest.raises(BadCall):
+            rig.leadership.reported(2, payload)

@@ -34,7 +34,7 @@ def carry_on(membership, looks=None):
     looks = looks or defaultdict(lambda: WELL)
     made = []
     while (changes := membership.next_change(1, looks.__getitem__)) is not None:
-        membership.apply(encode_changes(changes))
+        membership.apply(len(made) + 2, encode_changes(changes))
         made += [(change.kind, change.node_id) for change in changes]
         assert len(made) < 20, "it never ends"
     return made
@@ -119,7 +119,7 @@ def test_a_member_that_has_moved_is_found_at_its_new_address():
 
 def test_who_was_removed_does_not_come_back_by_asking():
     membership = founded(1, 2, 3)
-    membership.apply(encode_changes([MemberChange(CHANGE_REMOVE, 3, "")]))
+    membership.apply(2, encode_changes([MemberChange(CHANGE_REMOVE, 3, "")]))
     assert 3 not in membership.addresses
     refusal = ask(membership, 3, "host:3")
     assert refusal.code == "forbidden" and "removed" in refusal.message
@@ -180,3 +180,18 @@ def test_few_wait_at_a_time_and_the_next_is_told_so():
     looks[10] = WELL
     assert wish(99) is None
     assert carry_on(membership, looks) == [(CHANGE_LEARNER, 99)]
+
+
+def test_a_snapshot_of_it_is_the_same_membership():
+    membership = founded(1, 2, 3)
+    membership.apply(9, encode_changes([MemberChange(CHANGE_LEARNER, 4, "d:1")]))
+    membership.apply(12, encode_changes([MemberChange(CHANGE_REMOVE, 2, "")]))
+    other = founded(8)
+    ask(other, 9, "n:1")
+    other.restore(membership.encode())
+    assert other.encode() == membership.encode()
+    assert other.configuration == membership.configuration
+    assert other.addresses == {1: "host:1", 3: "host:3", 4: "d:1"}
+    assert (other.configured_index, other.target_voters, other.removed_ids) == (12, 3, {2})
+    assert ask(other, 2, "host:2").code == "forbidden"
+    assert carry_on(other) == carry_on(membership)

@@ -21,9 +21,13 @@ class Courier:
 
     def __init__(self):
         self.leads = True
+        self.refuses = None
         self.now_term = 1
         self.at_once = None
         self.given = []
+
+    def refusal(self):
+        return self.refuses
 
     def can_give(self):
         return self.leads
@@ -339,3 +343,42 @@ def test_writes_that_are_refused_while_nobody_leads_leave_nothing_behind():
     rig.courier.leads = True
     rig.writes.give_queued()
     assert rig.courier.numbers() == [5_001]
+
+
+def test_a_snapshot_leaves_what_was_given_unknown_and_gives_nothing_twice():
+    """Its entry may be in what the snapshot stands for; so may that of a later one."""
+    rig = Rig()
+    rig.submit("a", "b", "c")
+    rig.courier.tell(2, Elsewhere(""))  # certainly none: it waits for word of a and c
+    rig.writes.on_restored(1)
+    assert rig.code("a") == rig.code("c") == ("timeout", "unknown")
+    rig.courier.tell(1, Placed(5, 1))
+    rig.courier.tell(3, Elsewhere(""))
+    rig.writes.give_queued()
+    assert rig.code("b") == ("no_leader", "no"), "c may have gone ahead"
+    assert rig.courier.numbers() == [1, 2, 3]
+    rig.submit("d")
+    rig.apply(4, term=2)
+    assert rig.answers["d"] == "result 1" and len(rig.writes) == 0
+
+
+def test_what_was_queued_when_a_snapshot_came_is_given_afterwards():
+    rig = Rig()
+    rig.courier.leads = False
+    rig.submit("a")
+    rig.writes.on_restored(3)
+    rig.courier.leads = True
+    rig.writes.give_queued()
+    assert rig.courier.numbers() == [1]
+    rig.apply(1, term=3)
+    assert rig.answers == {"a": "result 1"}
+
+
+def test_what_is_refused_at_the_door_is_never_given():
+    rig = Rig()
+    rig.courier.refuses = Refusal("disk_full", "none", applied="no")
+    rig.submit("a")
+    assert rig.code("a") == ("disk_full", "no") and len(rig.writes) == 0
+    rig.courier.refuses = None
+    rig.submit("b")
+    assert rig.courier.numbers() == [2]

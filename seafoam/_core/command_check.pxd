@@ -1,8 +1,8 @@
 # Whether a command that came from another process may go into the log.
 #
-# Owns that decision. Whoever serves clients writes commands from text it has judged; a command that
-# comes over the network may have been written by anybody, and an entry that cannot be applied ends
-# every node of a cluster for good, for none can pass it over.
+# Owns that decision. Whoever serves clients writes commands from text it has judged; a command
+# that comes over the network may have been written by anybody, and an entry that cannot be applied
+# ends every node of a cluster for good, for none can pass it over.
 #
 # Must never: do I/O, change a command, or be asked when an entry is applied: by then it is too
 # late to say no.

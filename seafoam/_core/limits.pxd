@@ -71,6 +71,10 @@ cpdef enum:
     KEPT_LOG_BYTES_MAX = 16777216
     # What an entry in memory takes beside its data.
     KEPT_ENTRY_BYTES = 128
+    # The log that a start reads behind its snapshot, if that file is no larger: some seconds.
+    SNAPSHOT_LOG_BYTES = 268435456
+    # Less would be mostly snapshots.
+    SNAPSHOT_LOG_BYTES_MIN = 65536
     # One file of the write-ahead log.
     WAL_SEGMENT_BYTES = 67108864
     # The largest record: a full batch body in its binary form and its framing.

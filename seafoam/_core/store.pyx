@@ -60,11 +60,12 @@ cdef inline bytes _copy(const ValueView* view):
 
 
 cdef class Store:
-    """Applies committed entries to one map, which it alone writes."""
+    """Applies committed entries to one map, which it alone writes and which is the state behind
+    entry `applied_index`."""
 
-    def __cinit__(self, MapWriter writer not None):
+    def __cinit__(self, MapWriter writer not None, uint64_t applied_index=0):
         self._map = writer
-        self.applied_index = 0
+        self.applied_index = applied_index
 
     cpdef CommandResult apply(self, Entry entry):
         """Apply one committed entry; the result of a command, else None.

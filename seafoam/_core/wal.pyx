@@ -112,6 +112,11 @@ cdef class WalWriter:
         buffer_free(&self._piece)
 
     @property
+    def first_index(self):
+        """The first entry that can be read back, or else the next to be appended."""
+        return self._places.first_index
+
+    @property
     def room_bytes(self):
         """What of records still fits the segment that is being written."""
         return self._end_offset - self.offset

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import seafoam.node
+from seafoam._core.map import MapReader, MapWriter
 from seafoam._core.message import ENTRY_FOUNDING, Entry, Ready
 from seafoam._core.raft import ROLE_LEADER, Raft
 from seafoam._core.store import CommandResult, Store
@@ -130,23 +131,23 @@ class Process:
         recovery = self.image.recover()
         if recovery.torn is not None:
             world.seen["restarts with torn tails"] += 1
-        if recovery.entries:
+        if recovery.entries or self.image.snapshot is not None:
             self._run(recovery)
         self._ask_to_join()
 
     def _run(self, recovery: Recovery) -> None:
         world = self._world
         self.disk = SimDisk(self.image, recovery, world.timeline, world.rng, self.start_id)
-        self.disk.seen = world.seen
+        self.disk.seen = self.disk.files.seen = world.seen
         self.disk.on_append = self._wrote
         self.disk.on_busy = self._is_busy
         self.disk.open(self, self._clock)
         with mock.patch.object(seafoam.node, "Raft", world.make_raft):
-            node = Node(
-                self.disk, self._clock, self.network, recovery, QUOTA_BYTES, self._fatal,
+            node = WatchedNode(
+                self, self.disk, self._clock, self.network, recovery, QUOTA_BYTES, self._fatal,
                 seed=world.rng.getrandbits(64), map_limit_bytes=MAP_LIMIT_BYTES,
+                snapshot_log_bytes=world.snapshot_log_bytes,
             )
-        node._store = WatchedStore(node._store, self)
         node.http_address = self.host.http_address
         self.node = node
         self.touch()
@@ -154,8 +155,8 @@ class Process:
 
     def _wrote(self, entries: list[Entry]) -> None:
         if entries:
-            before = entries[0].index - 2
-            term = self.disk.entries[before].term if before >= 0 else 0
+            before = entries[0].index - 2 - self.disk.base[0]
+            term = self.disk.entries[before].term if before >= 0 else self.disk.base[1]
             self._world.invariants.wrote(term, entries)
 
     def _is_busy(self, sync_ns: int) -> None:
@@ -165,6 +166,10 @@ class Process:
 
     def applied(self, entry: Entry, result: CommandResult | None) -> None:
         self._world.invariants.applied(self, entry, result)
+
+    def restored(self, reader: MapReader, index: int) -> None:
+        self._world.seen["states restored from snapshots"] += 1
+        self._world.invariants.restored(self, reader, index)
 
     def _fatal(self, error: BaseException) -> None:
         raise Violation(f"{self} gives up: {error}") from error
@@ -240,6 +245,19 @@ class Process:
             self._world.seen["joins"] += 1
             entry = Entry(1, 1, ENTRY_FOUNDING, outcome.founding)
             self._run(found(self.image, entry))
+
+
+class WatchedNode(Node):
+    """The node, whose stores have the invariants looking on."""
+
+    def __init__(self, process: Process, *arguments: Any, **named: Any) -> None:
+        self._process = process
+        super().__init__(*arguments, **named)
+
+    def _make_store(self, writer: MapWriter, applied_index: int) -> Any:
+        if applied_index:
+            self._process.restored(writer.reader(), applied_index)
+        return WatchedStore(super()._make_store(writer, applied_index), self._process)
 
 
 class WatchedStore:

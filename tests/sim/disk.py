@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable
+from pathlib import Path
 from random import Random
 
 from seafoam._core.message import ENTRY_FOUNDING, Entry, HardState
@@ -23,8 +24,11 @@ from seafoam._core.wal import (
     recover,
 )
 from seafoam._core.wire import SEGMENT_HEADER_BYTES
+from seafoam.errors import StartError
+from seafoam.ports import SnapshotInfo, SnapshotSource
 from sim.clock import MICROSECOND, MILLISECOND, Event, NodeClock, Owner, Timeline
 from sim.invariants import Violation
+from sim.snapshots import Handle, SnapshotFiles, check
 
 __all__ = ["DiskImage", "SimDisk", "found"]
 
@@ -33,7 +37,8 @@ IDLE_MARKER_SECONDS = 0.25
 #: Of the syncs, some take long; of the long ones some take very long.
 LONG_CHANCE, VERY_LONG_CHANCE = 0.05, 0.1
 
-_Append = tuple[WalBatch, list[Entry], HardState | None, Callable[[], None]]
+Base = tuple[int, int]
+_Append = tuple[WalBatch, list[Entry], HardState | None, Base | None, Callable[[], None]]
 
 
 class DiskImage:
@@ -46,14 +51,20 @@ class DiskImage:
         self._cached = {1: bytearray(header.ljust(segment_bytes, b"\0"))}
         self._synced = {1: bytearray(self._cached[1])}
         self._dirty: dict[tuple[int, int], None] = {}
-        #: Terms of the entries on the platter, from entry 1 on, and the state beside them; as told
-        #: by whoever synced them, not as read.
+        #: Terms of the entries on the platter, from behind `base` on, and the state beside them;
+        #: as told by whoever synced them, not as read.
+        self.base = (0, 0)
         self.terms: list[int] = []
         self.state = HardState(0, 0, 0)
         #: The highest entry that ever was.
         self.index_max = 0
         # Of what was appended and not synced: the lowest entry that it may replace.
         self._replaced_from = 0
+        #: The newest snapshot and its file; files only appear whole, as they do by renaming.
+        self.snapshot: SnapshotInfo | None = None
+        self.snapshot_data = b""
+        #: What was received of another node's snapshot: its id and how much of the file.
+        self.part: tuple[int, bytearray] = (0, bytearray())
         #: There is no room on it.
         self.is_full = False
         #: A sync takes so many times as long.
@@ -76,6 +87,8 @@ class DiskImage:
         """Make a segment and all before it, durably, as a disk does ahead of the writing."""
         if number in self._cached:
             return
+        if number < min(self._cached):
+            raise Violation(f"segment {number} was given up, and is written to")
         self._prepare(number - 1)
         before = bytes(self._cached[number - 1][:SEGMENT_HEADER_BYTES])
         header = next_segment(before, self.segment_bytes)
@@ -119,17 +132,52 @@ class DiskImage:
                 if units[number, sector * SECTOR_BYTES // unit]
             ]
         self._keep(kept)
+        if rng.random() < 0.5:
+            self._spoil_part(rng)
         self._cached = {number: bytearray(data) for number, data in self._synced.items()}
         return len(dirty) - len(kept)
 
+    def _spoil_part(self, rng: Random) -> None:
+        """Nobody syncs what is being received: any of it may be other than it was."""
+        _, data = self.part
+        if data:
+            del data[rng.randint(0, len(data)):]
+            for _ in range(rng.randrange(3)):
+                if data:
+                    data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+
+    def drop(self, number: int) -> None:
+        """Give a segment up, the first."""
+        if number != min(self._cached):
+            raise Violation(f"segment {number} is given up before those in front of it")
+        del self._cached[number], self._synced[number]
+        for place in [place for place in self._dirty if place[0] == number]:
+            del self._dirty[place]
+
+    # -- snapshots -----------------------------------------------------------------------------
+
+    def keep_snapshot(self, data: bytes) -> SnapshotInfo:
+        """A whole file is on the platter, and takes the place of the one there was."""
+        head, _ = check(data)
+        info = SnapshotInfo(head.file_id, head.index, head.term, len(data), Path())
+        if self.snapshot is not None and self.snapshot.index >= info.index:
+            raise Violation(f"{info} takes the place of {self.snapshot}")
+        self.snapshot, self.snapshot_data = info, data
+        self.index_max = max(self.index_max, info.index)
+        return info
+
     # -- logs ----------------------------------------------------------------------------------
 
-    def told_synced(self, entries: list[Entry], state: HardState | None) -> None:
+    def told_synced(
+        self, entries: list[Entry], state: HardState | None, base: Base | None = None
+    ) -> None:
         """A batch is on the platter."""
+        if base is not None:
+            self.base, self.terms = base, []
         if entries:
-            del self.terms[entries[0].index - 1:]
+            del self.terms[entries[0].index - 1 - self.base[0]:]
             self.terms += [entry.term for entry in entries]
-            self.index_max = max(self.index_max, len(self.terms))
+            self.index_max = max(self.index_max, self.base[0] + len(self.terms))
         if state is not None:
             self.state = state
 
@@ -143,33 +191,50 @@ class DiskImage:
         return bool(self._dirty)
 
     def holds(self, index: int, term: int) -> bool:
-        """Whether that entry is on the platter."""
-        return 0 < index <= len(self.terms) and self.terms[index - 1] == term
+        """Whether that entry is on the platter, or a snapshot that reaches it."""
+        if self.snapshot is not None and index <= self.snapshot.index:
+            return True
+        place = index - self.base[0] - 1
+        return 0 <= place < len(self.terms) and self.terms[place] == term
 
     def recover(self) -> Recovery:
         """What the log holds, durable, as a starting node finds it; nothing synced is missing."""
         self.sync()
+        newest = self.snapshot
         recovery = recover(
             [(number, bytes(data), len(data)) for number, data in sorted(self._synced.items())],
-            self.node_id,
+            self.node_id, None if newest is None else (newest.index, newest.term),
         )
+        for number in recovery.unneeded:
+            self.drop(number)
         for number, begin, end in recovery.stale:
             self._cached[number][begin:end] = bytes(end - begin)
             self._synced[number][begin:end] = bytes(end - begin)
         for number in [n for n in self._synced if n > recovery.segment_number + 1]:
             del self._cached[number], self._synced[number]
         terms = [entry.term for entry in recovery.entries]
-        sure = self._replaced_from - 1 if self._replaced_from else len(self.terms)
         state = recovery.hard_state
-        if terms[:sure] != self.terms[:sure]:
-            raise Violation(f"synced entries are gone: {terms[:sure]}, were {self.terms[:sure]}")
+        self._compare(recovery.base[0], terms)
         if (state.term, state.commit_index) < (self.state.term, self.state.commit_index):
             raise Violation(f"a synced {self.state} is gone: {state}")
         if state.term == self.state.term and self.state.vote not in (0, state.vote):
             raise Violation(f"a synced vote is gone: {state}, was {self.state}")
-        self.terms, self.state, self._replaced_from = terms, state, 0
-        self.index_max = max(self.index_max, len(terms))
+        self.base, self.terms, self.state, self._replaced_from = recovery.base, terms, state, 0
+        self.index_max = max(self.index_max, self.base[0] + len(terms))
         return recovery
+
+    def _compare(self, base_index: int, terms: list[int]) -> None:
+        """What was synced is there, or a snapshot that reaches it."""
+        end = self._replaced_from or self.base[0] + len(self.terms) + 1
+        begin = self.base[0] + 1
+        if self.snapshot is not None:
+            begin = max(begin, self.snapshot.index + 1)
+        for index in range(begin, end):
+            place = index - base_index - 1
+            found = terms[place] if 0 <= place < len(terms) else 0
+            if found != self.terms[index - self.base[0] - 1]:
+                raise Violation(f"synced entry {index} is gone: {self.base} {self.terms}, found "
+                                f"{base_index} {terms}")
 
 
 class SimDisk:
@@ -183,13 +248,16 @@ class SimDisk:
         self.start_id = start_id
         self.full = image.is_full
         self.seen: Counter[str] = Counter()
+        self.files = SnapshotFiles(image, timeline, rng)
         self.on_append: Callable[[list[Entry]], None] = lambda entries: None
         #: Told how long the sync that has begun will take.
         self.on_busy: Callable[[int], None] = lambda sync_ns: None
         self._timeline = timeline
         self._rng = rng
         self._writer = WalWriter(recovery, image.segment_bytes)
-        #: Everything appended, as the log has it.
+        #: Everything appended behind the base, as the log has it, and what of it is behind the
+        #: newest snapshot.
+        self.base = recovery.base
         self.entries: list[Entry] = list(recovery.entries)
         # What the thread has not begun with, and what it is busy with.
         self._queued: deque[_Append] = deque()
@@ -201,7 +269,7 @@ class SimDisk:
 
     def open(self, owner: Owner, clock: NodeClock) -> None:
         """Belong to this process from here on."""
-        self._owner = owner
+        self._owner = self.files.owner = owner
         self._clock = clock
         self._await_idleness()
 
@@ -217,29 +285,85 @@ class SimDisk:
         return {}
 
     def append(
-        self, entries: list[Entry], hard_state: HardState | None, on_durable: Callable[[], None]
+        self,
+        entries: list[Entry],
+        hard_state: HardState | None,
+        on_durable: Callable[[], None],
+        base: Base | None = None,
     ) -> None:
-        if not entries and hard_state is None:
+        if not entries and hard_state is None and base is None:
             raise Violation("an append of nothing")
         self._cancel_marker()
+        if base is not None:
+            self._rebase(base)
         self.on_append(entries)
         if entries:
-            if entries[0].index <= len(self.entries):
+            if entries[0].index <= self.base[0] + len(self.entries):
                 self.seen["conflicting entries cut off"] += 1
-            del self.entries[entries[0].index - 1:]
+            del self.entries[entries[0].index - 1 - self.base[0]:]
             self.entries += entries
-        batch = self._writer.append(entries, hard_state)
-        self._queued.append((batch, list(entries), hard_state, on_durable))
+        batch = self._writer.append(entries, hard_state, base)
+        self._queued.append((batch, list(entries), hard_state, base, on_durable))
         self._tell_waiting()
         self._begin()
+
+    def _rebase(self, base: Base) -> None:
+        newest = self.image.snapshot
+        if newest is None or (newest.index, newest.term) < base:
+            raise Violation(f"the log begins anew at {base}, the newest snapshot is {newest}")
+        self.seen["logs begun anew"] += 1
+        self.base, self.entries = base, []
 
     def read_entries(self, first_index: int, last_index: int, bytes_max: int) -> list[Entry]:
         self.seen["entries read back from disk"] += 1
         found = self._writer.read(first_index, last_index, bytes_max, self.image.read)
-        if [repr(e) for e in found] != [
-                repr(e) for e in self.entries[first_index - 1:first_index - 1 + len(found)]]:
+        begin = first_index - 1 - self.base[0]
+        if begin < 0 or [repr(e) for e in found] != [
+                repr(e) for e in self.entries[begin:begin + len(found)]]:
             raise Violation(f"entries {first_index} to {last_index} are read as {found}")
         return found
+
+    # -- snapshots -----------------------------------------------------------------------------
+
+    @property
+    def snapshot(self) -> SnapshotInfo | None:
+        return self.image.snapshot
+
+    @property
+    def log_bytes(self) -> int:
+        newest = self.image.snapshot
+        return self._writer.bytes_behind(newest.index if newest is not None else 0)
+
+    @property
+    def first_index(self) -> int:
+        return self._writer.first_index
+
+    def drop_log(self, index: int) -> None:
+        for number in self._writer.droppable(index):
+            self._writer.dropped(number)
+            self.image.drop(number)
+            self.seen["segments dropped"] += 1
+
+    def save_snapshot(
+        self, source: SnapshotSource, on_saved: Callable[[SnapshotInfo | None], None]
+    ) -> None:
+        self.files.save(source, on_saved)
+
+    def open_snapshot(self, info: SnapshotInfo) -> Handle:
+        if info != self.image.snapshot:
+            raise Violation(f"{info} is opened, and there is {self.image.snapshot}")
+        return Handle(self.image.snapshot_data)
+
+    def read_snapshot(self, file_id: int, offset: int, bytes_max: int) -> bytes:
+        return self.files.read(file_id, offset, bytes_max)
+
+    def receive_snapshot(self, file_id: int, offset: int, data: bytes, size_bytes: int) -> int:
+        return self.files.receive(file_id, offset, data)
+
+    def finish_receiving(
+        self, file_id: int, on_ready: Callable[[SnapshotInfo | StartError], None]
+    ) -> None:
+        self.files.finish(file_id, on_ready)
 
     # -- the thread ----------------------------------------------------------------------------
 
@@ -261,11 +385,13 @@ class SimDisk:
 
     def _tell_waiting(self) -> None:
         self.image.told_waiting([
-            entries[0].index for _, entries, _, _ in [*self._taken, *self._queued] if entries
+            base[0] + 1 if base is not None else entries[0].index
+            for _, entries, _, base, _ in [*self._taken, *self._queued]
+            if entries or base is not None
         ])
 
     def _put(self, taken: list[_Append]) -> None:
-        for batch, _, _, _ in taken:
+        for batch, *_ in taken:
             for number, offset, data in batch.writes:
                 self.image.write(number, offset, data)
 
@@ -280,8 +406,8 @@ class SimDisk:
         if self._is_gone:
             return
         self.image.sync()
-        for _, entries, state, _ in taken:
-            self.image.told_synced(entries, state)
+        for _, entries, state, base, _ in taken:
+            self.image.told_synced(entries, state, base)
         self._taken = []
         self._tell_waiting()
         self.seen["syncs"] += 1
@@ -295,7 +421,7 @@ class SimDisk:
 
     def _report(self, taken: list[_Append]) -> None:
         self._reports -= 1
-        for batch, _, _, on_durable in taken:
+        for batch, _, _, _, on_durable in taken:
             self._writer.synced_to(batch.end)
             on_durable()
         if not self._is_busy and not self._reports:
@@ -311,7 +437,7 @@ class SimDisk:
             return
         batch = self._writer.idle_marker()
         if batch is not None:
-            self._queued.append((batch, [], None, lambda: None))
+            self._queued.append((batch, [], None, None, lambda: None))
             self._begin()
 
     def _cancel_marker(self) -> None:
@@ -325,7 +451,7 @@ class SimDisk:
         """The process is no more: of what still waited, a part was written before."""
         if self._queued or self._taken:
             self.seen["crashes with unsynced data"] += 1
-        self._is_gone = True
+        self._is_gone = self.files.is_gone = True
         waiting = list(self._queued)
         self._put(waiting[:self._rng.randint(0, len(waiting))])
         self._queued.clear()

@@ -28,6 +28,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from seafoam._core.confchange import Configuration
+from seafoam._core.map import MapReader
 from seafoam._core.message import (
     ENTRY_COMMAND,
     ENTRY_CONFIGURATION,
@@ -132,7 +133,7 @@ class Invariants:
         elif entry.kind == ENTRY_FOUNDING:
             self.configurations.append((index, self._membership.configuration))
         elif entry.kind == ENTRY_CONFIGURATION:
-            self.configurations.append((index, self._membership.apply(entry.data)))
+            self.configurations.append((index, self._membership.apply(index, entry.data)))
             self.seen["membership changes"] += 1
         if index > 1:
             self._look_at_platters(index, term)
@@ -263,6 +264,20 @@ class Invariants:
                 raise Violation(f"{operation.key!r} is {value} on node {process.node_id:x} after "
                                 f"{index}, the model has {self.model.at(index, operation.key)}")
 
+    def restored(self, process: Process, reader: MapReader, index: int) -> None:
+        """A node's state is a snapshot's from here on: it is what the model held there."""
+        if index > len(self.committed):
+            raise Violation(f"node {process.node_id:x} restores {index}, which is not committed")
+        keys, values, _ = reader.scan(values=True)
+        assert values is not None
+        found = {
+            key: (value, version) for key, value, version in zip(
+                keys, values, reader.get_many_versioned(keys)[1] if keys else [], strict=True)
+        }
+        if found != self.model.all_at(index):
+            raise Violation(f"the snapshot of node {process.node_id:x} at {index} holds {found}, "
+                            f"the model {self.model.all_at(index)}")
+
     def look(self, process: Process) -> None:
         """A node was touched by an event."""
         if process.node is None or process.is_dead:
@@ -294,7 +309,8 @@ class Invariants:
         if dict(self.configurations).get(index) != raft.configuration:
             raise Violation(f"node {process.node_id:x} takes {raft.configuration} for what entry "
                             f"{index} configures")
-        if process.image.state.commit_index < index:
+        newest = process.image.snapshot
+        if max(process.image.state.commit_index, newest.index if newest else 0) < index:
             raise Violation(f"node {process.node_id:x} configures by entry {index}, and no synced "
                             f"record says that it is committed")
 

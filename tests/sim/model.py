@@ -46,6 +46,11 @@ class Model:
         place = bisect_right(self._indexes.get(key, []), index)
         return self._values[key][place - 1] if place else None
 
+    def all_at(self, index: int) -> dict[bytes, Value]:
+        """Everything there was once everything up to `index` was applied."""
+        held = {key: self.at(index, key) for key in self._values}
+        return {key: value for key, value in held.items() if value is not None}
+
     def all_at_end(self) -> dict[bytes, tuple[bytes, int]]:
         """Everything there is after the last entry."""
         return dict(self._now)

@@ -54,6 +54,8 @@ class World:
         # that a follower's way back takes several appends.
         self.segment_bytes, value_bytes_max = self.rng.choice(
             ((16_384, 3_000), (16_384, 3_000), (16_384, 3_000), (2_097_152, 200_000)))
+        # The log that a snapshot is taken behind; in some runs none ever is.
+        self.snapshot_log_bytes = self.rng.choice((2_000, 20_000, 200_000, 1 << 40))
         self.hosts: list[Host] = []
         self.events_count = 0
         self._say = say

@@ -44,16 +44,13 @@ from seafoam._core.wire_peer import (
 from seafoam.errors import PeerRefused
 from seafoam.peer_connection import ConnectionEnded, OnAnswer, PeerConnection, Timings
 from seafoam.peer_contact import Contact, within
+from seafoam.peer_log import PeerLog
 from seafoam.ports import CallFailed
 
 __all__ = ["Handler", "Identity", "Peers"]
 
-#: Hosts of whom is remembered what was said of them last, so that it is said once.
-SAID_MAX = 64
 #: What stopping waits for sockets to take what is left.
 STOP_SECONDS = 1.0
-
-log = logging.getLogger("seafoam")
 
 
 class Identity(NamedTuple):
@@ -138,7 +135,7 @@ class Peers:
         self._roster: dict[int, dict[PeerConnection, float]] = {}
         self._welcomes: set[asyncio.Task[None]] = set()
         self._all_ended = asyncio.Event()
-        self._said: dict[str, str] = {}
+        self._log = PeerLog()
 
     # -- the node's side -------------------------------------------------------------------------
 
@@ -443,13 +440,13 @@ class Peers:
                     and said.dialled_address == hello.dialled_address):
                 known.abort("has called again")
         if hello.kind == CONNECTION_CALLS and not self._is_self(hello):
-            self._on_caller(hello)
+            self._on_caller(connection, hello)
 
-    def _on_caller(self, hello: Hello) -> None:
+    def _on_caller(self, connection: PeerConnection, hello: Hello) -> None:
         contact = self._contacts.get(hello.peer_address)
         if contact is None:
-            self._say_once(hello.peer_address, logging.INFO,
-                           f"is node {hello.node_id:016x}, and has called")
+            self._say(connection, hello.peer_address, logging.INFO,
+                      f"is node {hello.node_id:016x}, and has called")
         elif not contact.is_reached:
             contact.wake()  # who calls can be called
         self._handler.on_called(hello)
@@ -510,24 +507,21 @@ class Peers:
         hello, refused = connection.hello, connection.refused
         if hello is None:
             host = connection.peer.rpartition(":")[0]
-            self._say_once(host, logging.WARNING,
-                           f"has called on the peer port and {connection.end}")
+            self._say(connection, host, logging.WARNING,
+                      f"has called on the peer port and {connection.end}")
         elif refused is not None:
-            self._say_once(hello.peer_address, logging.WARNING, str(refused))
+            self._say(connection, hello.peer_address, logging.WARNING, str(refused))
             self._handler.on_refused(
                 hello.peer_address, refused.code, f"{hello.peer_address} {refused}")
         elif hello.node_id not in self._roster and hello.peer_address not in self._contacts \
                 and not self._is_self(hello):
-            self._say_once(hello.peer_address, logging.INFO,
-                           f"(node {hello.node_id:016x}) {connection.end}")
+            self._say(connection, hello.peer_address, logging.INFO,
+                      f"(node {hello.node_id:016x}) {connection.end}")
 
-    def _say_once(self, who: str, level: int, sentence: str) -> None:
-        """Log what is said of a caller, unless it is what was said of it last."""
-        if self._said.pop(who, None) != sentence:
-            log.log(level, "peer %s %s", who, sentence)
-        self._said[who] = sentence
-        if len(self._said) > SAID_MAX:
-            del self._said[next(iter(self._said))]
+    def _say(self, connection: PeerConnection, who: str, level: int, sentence: str) -> None:
+        """Log what is said of a caller, for the first time and not too often."""
+        host = connection.peer.rpartition(":")[0]
+        self._log.say(self._loop.time(), host, who, level, sentence)
 
     # -- tasks -----------------------------------------------------------------------------------
 

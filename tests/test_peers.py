@@ -11,6 +11,7 @@ import pytest
 
 from peer_support import (
     CLUSTER,
+    PATIENCE_SECONDS,
     TIMINGS,
     Station,
     Stranger,
@@ -32,7 +33,7 @@ from seafoam._core.wire_peer import (
     FrameWriter,
     Hello,
 )
-from seafoam.peers import SAID_MAX
+from seafoam.peer_log import LINES_MAX
 from seafoam.ports import CallFailed
 
 
@@ -557,17 +558,18 @@ def test_where_all_places_are_taken_by_nodes_the_next_is_told_so(monkeypatch):
     run(test)
 
 
-def test_what_is_remembered_of_callers_is_bounded():
+def test_a_caller_that_calls_itself_ever_otherwise_does_not_fill_the_log(caplog):
     async def test() -> None:
         async with Station(1) as one:
-            for at in range(SAID_MAX + 5):
+            for at in range(2 * LINES_MAX):
                 stranger = await (await Stranger.dial(one)).greet(one, peer_address=f"s:{at}")
                 stranger.send(b"x" * 14)
                 await stranger.refusal()
-            await one.until(lambda: len(one.all("refused")) == SAID_MAX + 5)
-            assert len(one.peers._said) == SAID_MAX
+            await one.until(lambda: len(one.all("refused")) == 2 * LINES_MAX)
 
     run(test)
+    # One a second comes on top.
+    assert LINES_MAX <= len(lines(caplog, "peer s:")) <= LINES_MAX + PATIENCE_SECONDS
 
 
 # -- the handler --------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ LAYERS: list[list[str]] = [
      "snapshot_transfer", "node", "founding_wire", "founding_view", "founding"],
     ["clock", "_core.disk_loop", "data_directory", "founding_store", "snapshot_store", "disk",
      "http_budget", "http_turns", "http_careful", "http_service", "http_connection", "http_server",
-     "client", "loading", "peer_connection", "peer_contact", "peers", "contacts"],
+     "client", "loading", "peer_connection", "peer_contact", "peer_log", "peers", "contacts"],
     ["joining", "server"],
     ["__init__", "cli", "__main__"],
 ]

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import resource
 import socket
 from collections import OrderedDict
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from email.utils import formatdate
 
 from seafoam._core import limits
 from seafoam._core.http import Hosts
+from seafoam.descriptors import REFUSED_COUNT_MAX
 from seafoam.http_budget import Budget
 from seafoam.http_connection import Connection
 from seafoam.http_service import NodeDoor, Service
@@ -32,16 +32,11 @@ log = logging.getLogger("seafoam.http")
 
 #: Connections that wait in the kernel until the loop accepts them.
 BACKLOG_COUNT = 1024
-#: Connections past the limit that are told so and given a moment to read it; more are just cut.
-#: Those that were closed to make room count with them until they are gone.
-REFUSED_COUNT_MAX = 256
 #: A connection whose socket has taken nothing of its answers for so long is cut.
 SEND_TIMEOUT_MS = 30_000
 #: The budget may be spent for so many looks at it; from then on each cuts the connection that
 #: holds most of it, whoever is to blame: else a few that read slowly would shut out all others.
 SPENT_LOOKS_MAX = 3
-#: File descriptors for everything else: log segments, the map, peers, standard streams.
-DESCRIPTORS_RESERVED_COUNT = 256
 
 
 class HttpServer:
@@ -49,7 +44,9 @@ class HttpServer:
 
     `hosts` are the names it is known by. `on_fatal` is called with an exception that means a
     broken invariant; the process must end then. `request_timeout_ms` is how long an incomplete
-    request may take from its first byte, `in_flight_bytes_max` what requests and answers may
+    request may take from its first byte, `refused_max` how many connections past the limit are told
+    so and given a moment to read it (more are just cut; those closed to make room count with them
+    until they are gone), `in_flight_bytes_max` what requests and answers may
     hold together, `send_timeout_ms` how long a connection may leave its answers unread.
     """
 
@@ -61,6 +58,7 @@ class HttpServer:
         on_fatal: Callable[[BaseException], None],
         request_timeout_ms: int = limits.REQUEST_TIMEOUT_MS,
         connections_max: int = limits.CONNECTIONS_MAX,
+        refused_max: int = REFUSED_COUNT_MAX,
         in_flight_bytes_max: int = limits.IN_FLIGHT_BYTES_MAX,
         send_timeout_ms: int = SEND_TIMEOUT_MS,
     ) -> None:
@@ -77,6 +75,7 @@ class HttpServer:
         self.service = self._service_of(node)
         self.loop: asyncio.AbstractEventLoop
         self._connections_max = connections_max
+        self._refused_max = refused_max
         self._connections: set[Connection] = set()
         # Those of them with nothing to do, the one that is so longest first.
         self._idle: OrderedDict[Connection, None] = OrderedDict()
@@ -108,7 +107,6 @@ class HttpServer:
     async def start(self, listener: socket.socket) -> None:
         """Serve what comes to `listener`, a listening socket that does not block."""
         self.loop = asyncio.get_running_loop()
-        self._connections_max = _descriptors_for(self._connections_max)
         self._each_second()
         self._listener = await self.loop.create_server(
             lambda: Connection(self), sock=listener, backlog=BACKLOG_COUNT
@@ -164,7 +162,7 @@ class HttpServer:
             return True
         self._refused_count += 1
         self._leaving.add(connection)
-        if len(self._leaving) > REFUSED_COUNT_MAX:
+        if len(self._leaving) > self._refused_max:
             connection.abort()
         return False
 
@@ -223,18 +221,3 @@ class HttpServer:
     def _stop_clock(self) -> None:
         if self._clock_timer is not None:
             self._clock_timer.cancel()
-
-
-def _descriptors_for(connections_max: int) -> int:
-    """Raise the limit of open files as far as needed; the connections there is room for."""
-    others_count = DESCRIPTORS_RESERVED_COUNT + REFUSED_COUNT_MAX
-    wanted = connections_max + others_count
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        if soft < wanted:
-            room = max(1, soft - others_count)
-            log.warning("the limit of open files is %d: at most %d connections", soft, room)
-            return room
-    return connections_max

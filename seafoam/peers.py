@@ -104,7 +104,8 @@ class Handler(Protocol):
 class Peers:
     """The other nodes, through `handler`; implements `seafoam.ports.Network`.
 
-    `luck` draws the waits between attempts and the connections' nonces.
+    `luck` draws the waits between attempts and the connections' nonces; at most `callers_max`
+    connections of others are kept.
     """
 
     def __init__(
@@ -115,12 +116,14 @@ class Peers:
         *,
         luck: random.Random,
         timings: Timings | None = None,
+        callers_max: int = PEER_CONNECTIONS_MAX,
     ) -> None:
         self.identity = identity
         self.timings = timings or Timings()
         self.luck = luck
         self._handler = handler
         self._loop = loop
+        self._callers_max = callers_max
         self._began_seconds = loop.time()
         self._server: asyncio.Server | None = None
         self._is_stopping = False
@@ -393,23 +396,33 @@ class Peers:
         else:
             self._make_room()
             accepted_count = sum(not known.has_dialled for known in self._connections)
-            if accepted_count > PEER_CONNECTIONS_MAX:
+            if accepted_count > self._callers_max:
                 connection.refuse(PeerRefused(
-                    REFUSED_FULL, f"is one caller too many; {PEER_CONNECTIONS_MAX} are here"))
+                    REFUSED_FULL, f"is one caller too many; {self._callers_max} are here"))
             else:
                 task = self._spawn(self._welcome(connection))
                 self._welcomes.add(task)
                 task.add_done_callback(self._welcomes.discard)
 
     def _make_room(self) -> None:
-        """Where all places are taken, cut the oldest that has not said who it is."""
+        """Where all places are taken, cut the oldest caller that is the least loss.
+
+        That is one of no cluster or another, then one that has not said who it is; never one of
+        this node's own cluster.
+        """
         accepted = [known for known in self._connections if not known.has_dialled]
-        if len(accepted) > PEER_CONNECTIONS_MAX:
-            for known in accepted[:-1]:
-                if known.hello is None:
-                    known.abort("has not said who it is, and its place is needed")
-                    del self._connections[known]
-                    break
+        if len(accepted) <= self._callers_max:
+            return
+        for known in (*filter(self._is_stranger, accepted[:-1]),
+                      *(known for known in accepted[:-1] if known.hello is None)):
+            known.abort("is no member of this cluster, and its place is needed" if known.hello
+                        else "has not said who it is, and its place is needed")
+            self._connections.pop(known, None)
+            return
+
+    def _is_stranger(self, connection: PeerConnection) -> bool:
+        hello = connection.hello
+        return hello is not None and hello.cluster_id != self.identity.cluster_id != 0
 
     async def _welcome(self, connection: PeerConnection) -> None:
         """Hear who calls, and admit or refuse it."""

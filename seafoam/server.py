@@ -35,6 +35,7 @@ from seafoam.calls import CALL_FOUNDING, CALL_JOIN, BadCall, Elsewhere, call_kin
 from seafoam.clock import LoopClock
 from seafoam.config import Settings, map_limit_bytes
 from seafoam.contacts import Contacts
+from seafoam.descriptors import Shares, claim
 from seafoam.disk import FileDisk
 from seafoam.errors import CapacityExceeded, DiskFailed, PeerRefused, StartError
 from seafoam.founding import Facts, Founding
@@ -103,7 +104,7 @@ async def _serve(settings: Settings) -> int:
         loop.add_signal_handler(number, stop_asked.set)
     with (_listener(settings, "HTTP_PORT") as listener,
           _listener(settings, "PEER_PORT") as peer_listener):
-        process = _Process(settings, listener, peer_listener)
+        process = _Process(settings, listener, peer_listener, claim())
         await process.start()
         await stop_asked.wait()
         await process.stop()
@@ -114,7 +115,8 @@ class _Process:
     """One node's parts. It is the handler of its peers."""
 
     def __init__(
-        self, settings: Settings, listener: socket.socket, peer_listener: socket.socket
+        self, settings: Settings, listener: socket.socket, peer_listener: socket.socket,
+        shares: Shares,
     ) -> None:
         loop = asyncio.get_running_loop()
         self._settings = settings
@@ -132,6 +134,7 @@ class _Process:
             Identity(self._disk.node_id, self._disk.start_id, cluster_id, self._peer_address,
                      self._http_address),
             self, loop, luck=random.Random(secrets.randbits(64)),
+            callers_max=shares.callers_max,
         )
         self._contacts = Contacts(self._peers)
         # PEERs that belong to another cluster, with what was said of each.
@@ -148,7 +151,10 @@ class _Process:
             self._joining.waiting_for,
         )
         names = [settings.advertise] if settings.advertise else []
-        self._http = HttpServer(self._unjoined, Hosts(names), on_fatal=_end)
+        self._http = HttpServer(
+            self._unjoined, Hosts(names), on_fatal=_end, connections_max=shares.clients_max,
+            refused_max=shares.refused_max,
+        )
 
     def _cluster_id(self) -> int:
         founding = self._founding_data()

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import resource
 import socket
 
 import pytest
 
 from seafoam.http_connection import LINGER_SECONDS
-from seafoam.http_server import DESCRIPTORS_RESERVED_COUNT, REFUSED_COUNT_MAX, _descriptors_for
 from support import PATIENCE_SECONDS, Bench, post, request
 
 
@@ -182,18 +180,6 @@ def test_the_date_is_of_this_second():
         client.send(request("GET", "/livez"))
         told = parsedate_to_datetime(client.receive().headers["date"]).timestamp()
         assert abs(told - time()) < PATIENCE_SECONDS
-
-
-def test_connections_are_bounded_by_open_files():
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    try:
-        few = DESCRIPTORS_RESERVED_COUNT + REFUSED_COUNT_MAX + 10
-        assert _descriptors_for(5) == 5
-        resource.setrlimit(resource.RLIMIT_NOFILE, (few - 100, hard))
-        assert _descriptors_for(10) == 10
-        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == few
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_it_listens_on_what_it_is_given():

@@ -20,6 +20,7 @@ from peer_support import (
     listen,
     pair,
     run,
+    turn,
 )
 from seafoam._core.limits import PEER_CONNECTIONS_MAX
 from seafoam._core.message import ENTRY_COMMAND, MESSAGE_APPEND, MESSAGE_HEARTBEAT, Entry, Message
@@ -540,11 +541,36 @@ def test_places_are_bounded_and_the_silent_make_room():
     run(test)
 
 
-def test_where_all_places_are_taken_by_nodes_the_next_is_told_so(monkeypatch):
-    monkeypatch.setattr("seafoam.peers.PEER_CONNECTIONS_MAX", 2)
+def test_strangers_make_room_before_the_silent_do():
+    async def test() -> None:
+        async with Station(1) as one:
+            one.peers._callers_max = 4
+            member = await (await Stranger.dial(one)).greet(one, CONNECTION_CALLS, node_id=2)
+            await one.first("called", 2)
+            silent = await Stranger.dial(one)
+            await turn(lambda: len(one.peers._connections) == 2)
+            stranger = await (await Stranger.dial(one)).greet(
+                one, CONNECTION_CALLS, node_id=3, cluster_id=0)
+            await one.first("called", 3)
+            raft, calls = await pair(one, node_id=4)
+            await one.first("called", 4)
+            assert await stranger.next() is None
+            assert sum(not c.end for c in one.peers._connections) == 4
+            more = await Stranger.dial(one)
+            assert await silent.next() is None
+            for still in (member, raft, calls):
+                still.send(still.writer.probe())
+                assert (await still.next()).type == FRAME_PROBE_ANSWER
+            for open_one in (member, raft, calls, more, silent, stranger):
+                open_one.close()
 
+    run(test)
+
+
+def test_where_all_places_are_taken_by_nodes_the_next_is_told_so():
     async def test() -> None:
         async with Station(1) as one, Station(3) as three:
+            one.peers._callers_max = 2
             raft, calls = await pair(one, node_id=2)
             await one.first("called", 2)
             three.peers.keep([one.address])

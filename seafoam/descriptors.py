@@ -17,7 +17,7 @@ __all__ = ["OWN_COUNT", "REFUSED_COUNT_MAX", "Shares", "claim", "share"]
 
 #: Ports, log, map, event loop, threads and standard streams.
 OWN_COUNT = 24
-#: Clients past the limit that are being told that they are one too many, or were closed to make room.
+#: Clients past the limit that are being told so, or were closed to make room.
 REFUSED_COUNT_MAX = 256
 #: Connections to other nodes, two for each.
 DIALLED_COUNT_MAX = 256

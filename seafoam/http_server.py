@@ -44,10 +44,10 @@ class HttpServer:
 
     `hosts` are the names it is known by. `on_fatal` is called with an exception that means a
     broken invariant; the process must end then. `request_timeout_ms` is how long an incomplete
-    request may take from its first byte, `refused_max` how many connections past the limit are told
-    so and given a moment to read it (more are just cut; those closed to make room count with them
-    until they are gone), `in_flight_bytes_max` what requests and answers may
-    hold together, `send_timeout_ms` how long a connection may leave its answers unread.
+    request may take from its first byte, `refused_max` how many connections past the limit are
+    told so and given a moment to read it (more are just cut; those closed to make room count with
+    them until they are gone), `in_flight_bytes_max` what requests and answers may hold together,
+    `send_timeout_ms` how long a connection may leave its answers unread.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """What is said in the log of those who call: enough to see what is wrong, however often it is.
 
 Owns what was said of whom last, and how many lines each host may still have. Must never let what
-others send decide how long the log becomes: a sentence that repeats the one before is left out, and
-so is what goes beyond a host's lines, which are counted in the next one.
+others send decide how long the log becomes: a sentence that repeats the one before is left out,
+and so is what goes beyond a host's lines, which are counted in the next one.
 """
 
 from __future__ import annotations

@@ -6,16 +6,19 @@ Owns no node: who starts one stops it. What goes wrong is a `Failed`, in a sente
 from __future__ import annotations
 
 import http.client
+import json
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).resolve().parent.parent
 #: A start that takes longer than this has gone wrong; a full log of some GB takes less.
 START_SECONDS_MAX = 60.0
 STOP_SECONDS_MAX = 20.0
+CALL_SECONDS_MAX = 20.0
 
 
 class Failed(Exception):
@@ -65,6 +68,21 @@ class RunningNode:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+
+    def call(self, path: str, body: dict[str, object]) -> dict[str, Any]:
+        """This node's answer to a POST, which must be a good one."""
+        connection = http.client.HTTPConnection(self.address, timeout=CALL_SECONDS_MAX)
+        try:
+            connection.request("POST", path, json.dumps(body))
+            response = connection.getresponse()
+            answer = json.loads(response.read())
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise Failed(f"{self.address} does not answer {path}: {error}") from None
+        finally:
+            connection.close()
+        if response.status != 200 or not isinstance(answer, dict):
+            raise Failed(f"{self.address} answers {path} with {response.status}: {answer}")
+        return answer
 
     def seafoam(self, *arguments: str) -> str:
         """What the command line prints for `arguments`, asked of this node."""

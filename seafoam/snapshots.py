@@ -73,6 +73,8 @@ class Snapshots:
         self._log_bytes_min = log_bytes_min
         self._due_bytes = 0
         self._open: MapSnapshot | None = None
+        # The disk writes one at a time, and hears later that one was given up.
+        self._is_saving = False
         # Of the snapshot before the newest, for members that lag (S2).
         self._earlier_index = 0
         self._taken_count = 0
@@ -80,7 +82,7 @@ class Snapshots:
     def consider(self, writer: MapWriter) -> bool:
         """Between two entries: take one if it is due, walk on with it; whether to come again."""
         if self._open is None:
-            if self._disk.log_bytes < self._due_at_bytes():
+            if self._is_saving or self._disk.log_bytes < self._due_at_bytes():
                 return False
             self._begin(writer)
         return self._open is not None and not self._open.walk(BUCKETS_PER_TURN)
@@ -98,6 +100,7 @@ class Snapshots:
             return
         snapshot = writer.begin_snapshot()
         self._open = snapshot
+        self._is_saving = True
         # Unlike any other's: a start takes one at an index once, and starts differ.
         file_id = (self._disk.start_id + index) % (1 << 64) or 1
         head = SnapshotHead(
@@ -108,6 +111,7 @@ class Snapshots:
 
     def _on_saved(self, snapshot: MapSnapshot, saved: SnapshotInfo | None) -> None:
         snapshot.close()
+        self._is_saving = False
         if self._open is snapshot:
             self._open = None
         if saved is None:

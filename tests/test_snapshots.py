@@ -180,8 +180,12 @@ def test_a_map_that_is_given_up_lets_its_snapshot_go(rig):
     rig.snapshots.forget()
     with pytest.raises(SnapshotLost):
         source.next_block(1, 1_000)
+    assert not rig.consider(10 * LOG_BYTES), "the disk has not heard of it yet"
     rig.disk.failed()
     assert not rig.snapshots.status()["is_being_taken"]
+    rig.consider(100 * LOG_BYTES)
+    rig.disk.saved()
+    assert rig.snapshots.status()["taken"] == 1
 
 
 class Handle:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from seafoam._core.limits import CONNECTIONS_MAX, PEER_CONNECTIONS_MAX
 
-__all__ = ["OWN_COUNT", "REFUSED_COUNT_MAX", "Shares", "claim", "share"]
+__all__ = ["OWN_COUNT", "REFUSED_COUNT_MAX", "Shares", "claim", "share", "tell"]
 
 #: Ports, log, map, event loop, threads and standard streams.
 OWN_COUNT = 24
@@ -52,8 +52,13 @@ def claim() -> Shares:
         return share(wanted)
     soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    shares = share(soft)
-    if soft < wanted:
-        log.warning("the limit of open files is %d: at most %d connections of clients and %d of "
-                    "other nodes", soft, shares.clients_max, shares.callers_max)
-    return shares
+    return share(soft)
+
+
+def tell(shares: Shares) -> None:
+    """Log that there is room for less than there could be, where that is so."""
+    if shares.clients_max < CONNECTIONS_MAX:
+        log.warning(
+            "the limit of open files is %d: at most %d connections of clients and %d of other "
+            "nodes", resource.getrlimit(resource.RLIMIT_NOFILE)[0], shares.clients_max,
+            shares.callers_max)

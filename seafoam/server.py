@@ -35,7 +35,7 @@ from seafoam.calls import CALL_FOUNDING, CALL_JOIN, BadCall, Elsewhere, call_kin
 from seafoam.clock import LoopClock
 from seafoam.config import Settings, map_limit_bytes
 from seafoam.contacts import Contacts
-from seafoam.descriptors import Shares, claim
+from seafoam.descriptors import Shares, claim, tell
 from seafoam.disk import FileDisk
 from seafoam.errors import CapacityExceeded, DiskFailed, PeerRefused, StartError
 from seafoam.founding import Facts, Founding
@@ -120,6 +120,7 @@ class _Process:
     ) -> None:
         loop = asyncio.get_running_loop()
         self._settings = settings
+        self._shares = shares
         self._listener = listener
         self._peer_listener = peer_listener
         self._clock = LoopClock(loop)
@@ -173,6 +174,7 @@ class _Process:
         """Serve clients and peers, and find the cluster."""
         logger.info("seafoam %s: node %016x, data in %s", VERSION, self._disk.node_id,
                     self._disk.path)
+        tell(self._shares)
         await self._http.start(self._listener)
         await self._peers.start(self._peer_listener)
         if self._founding_data():

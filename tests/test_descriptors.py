@@ -7,7 +7,7 @@ import resource
 import pytest
 
 from seafoam._core.limits import CONNECTIONS_MAX, PEER_CONNECTIONS_MAX
-from seafoam.descriptors import OWN_COUNT, REFUSED_COUNT_MAX, Shares, claim, share
+from seafoam.descriptors import OWN_COUNT, REFUSED_COUNT_MAX, Shares, claim, share, tell
 
 
 @pytest.mark.parametrize("count", [64, 65, 100, 256, 1024, 4096, 10_000, 20_000])
@@ -29,6 +29,7 @@ def test_the_limit_is_raised_as_far_as_it_may_be(caplog):
         shares = claim()
         raised = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         assert raised > 200 and shares == share(raised)
+        tell(shares)
         assert ("the limit of open files" in caplog.text) == (shares.clients_max < CONNECTIONS_MAX)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

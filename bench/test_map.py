@@ -34,7 +34,7 @@ from bench_figures import (
     sized,
 )
 from bench_keys import BATCH, batches, fresh_keys, get_all, get_many_all, key_of, value_of
-from seafoam._core.map import MapReader, MapWriter
+from seafoam._core.map import MapReader, MapSnapshot, MapWriter
 
 HERE = Path(__file__).parent
 SEED = 4
@@ -430,9 +430,14 @@ def test_write_stall_while_growing(benchmark: Any, table: Table, one_core: None)
     rounds_of(benchmark)
     assert writer.reader().get(key_of(total - 1)) == value_of(total - 1)
     writer.close()
+    add_stalls(benchmark, table, f"write stall, growing to {total:,} keys", (stalls, control))
+
+
+def add_stalls(benchmark: Any, table: Table, what: str, pauses: tuple[Pauses, Pauses]) -> None:
+    """The rows of a writer's pauses and of the spinning loop's in turn with it."""
+    stalls, control = pauses
     p999_us = max(0, stalls.percentile_ns(0.999) - control.percentile_ns(0.999)) / 1e3
     longest_us = max(0, stalls.longest_ns - control.longest_ns) / 1e3
-    what = f"write stall, growing to {total:,} keys"
     for name, figure_us, most_us, raw, spun in (
         ("p99.9", p999_us, 1_000, stalls.percentile_ns(0.999), control.percentile_ns(0.999)),
         ("longest", longest_us, 10_000, stalls.longest_ns, control.longest_ns),
@@ -442,6 +447,105 @@ def test_write_stall_while_growing(benchmark: Any, table: Table, one_core: None)
         )
         row.reference = f"writer {raw / 1e3:,.1f} us - spinning {spun / 1e3:,.1f} us"
         table.add(row, benchmark)
+
+
+# ---- snapshots ----
+
+
+def read_all(snapshot: MapSnapshot, blocks: list[bytes]) -> None:
+    """The reading thread: every block until the walk is over."""
+    while True:
+        was_walked = snapshot.is_walked
+        block = snapshot.next_block(len(blocks) + 1)
+        if block:
+            blocks.append(block)
+        elif was_walked:
+            return
+        else:
+            time.sleep(0.001)
+
+
+def test_write_stall_during_a_snapshot(benchmark: Any, table: Table) -> None:
+    """Random updates while the map is walked and another thread reads it, and some after that,
+    when what was held goes back; the walk's own slices are not a write's."""
+    total, slice_count = sized(1_000_000, 4_000), 64
+    writer = new_writer(total * 256)
+    fill(writer, total)
+    luck = random.Random(SEED)
+    stalls, control = Pauses(), Pauses()
+    slices = Pauses()
+    blocks: list[bytes] = []
+
+    def update(count: int, index: int) -> None:
+        grow_at = [luck.randrange(total) for _ in range(count)]
+        for number in grow_at:
+            key, value = key_of(number), value_of(number)
+            start = time.perf_counter_ns()
+            writer.begin(index)
+            writer.set(key, value, index)
+            writer.end()
+            note(stalls, time.perf_counter_ns() - start)
+
+    def run() -> None:
+        snapshot = writer.begin_snapshot()
+        thread = threading.Thread(target=read_all, args=(snapshot, blocks))
+        thread.start()
+        index, walked = total, False
+        while not walked:
+            index += 1
+            start = time.perf_counter_ns()
+            walked = snapshot.walk(slice_count)
+            note(slices, time.perf_counter_ns() - start)
+            update(100, index)
+            spin(time.perf_counter_ns() - start, control)
+        thread.join()
+        snapshot.close()
+        update(total // 10, index + 1)
+
+    benchmark.pedantic(run, rounds=1)
+    rounds_of(benchmark)
+    writer.close()
+    assert sum(map(len, blocks)) > total * 10
+    add_stalls(benchmark, table, f"write stall, snapshot of {total:,} keys", (stalls, control))
+    table.add(Row(f"walk, {slice_count} buckets, longest", f"{slices.longest_ns / 1e3:,.1f} us"),
+              benchmark)
+
+
+def test_snapshot_read_and_loaded(benchmark: Any, table: Table, one_core: None) -> None:
+    """next_block alone, and load_block alone, each on one core."""
+    total = sized(1_000_000, 4_000)
+    writer = new_writer(total * 256)
+    fill(writer, total)
+    blocks: list[bytes] = []
+    took: list[float] = []
+
+    def run() -> None:
+        snapshot = writer.begin_snapshot()
+        start = time.perf_counter()
+        snapshot.walk(1 << 40)
+        took.append(time.perf_counter() - start)
+        start = time.perf_counter()
+        while block := snapshot.next_block(len(blocks) + 1):
+            blocks.append(block)
+        took.append(time.perf_counter() - start)
+        snapshot.close()
+        loaded = new_writer(total * 256)
+        payloads = [block[16:] for block in blocks]
+        start = time.perf_counter()
+        for payload in payloads:
+            loaded.load_block(payload)
+        took.append(time.perf_counter() - start)
+        assert loaded.keys == total
+        loaded.close()
+
+    benchmark.pedantic(run, rounds=1)
+    rounds_of(benchmark)
+    writer.close()
+    megabytes = sum(map(len, blocks)) / 1e6
+    for what, took_seconds in zip(("saved by walk", "read", "loaded"), took, strict=True):
+        table.add(Row(f"snapshot of {total:,} keys, {megabytes:,.0f} MB, {what}",
+                      f"{megabytes / took_seconds:,.0f} MB/s, "
+                      f"{per_second(total, took_seconds, 'keys')}"), benchmark)
 
 
 def test_memory_per_key(benchmark: Any, table: Table) -> None:

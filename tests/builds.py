@@ -36,7 +36,7 @@ def library_folder(mode: str, root: Path = ROOT) -> Path:
 def map_modules() -> tuple[str, ...]:
     """The modules that the shared map consists of."""
     core = ROOT / "seafoam" / "_core"
-    return ("limits", "status", "segment", "arena", *sorted(
+    return ("limits", "status", "pack", "segment", "arena", "wire_snapshot", *sorted(
         path.stem for path in core.glob("map*.pyx")))
 
 

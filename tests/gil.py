@@ -1,12 +1,12 @@
 """How a test sees that a call lets go of the GIL: another thread runs inside it.
 
-With the fixture `no_forced_switches` the interpreter switches no thread by itself, so that whoever
-runs was let.
+Meanwhile the interpreter switches threads by itself no more, so that whoever runs was let.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -38,10 +38,16 @@ class Neighbour:
 
 def ran_inside(call: Callable[[], Any], attempts: int) -> bool:
     """Whether the neighbour had the GIL during one of so many calls."""
-    with Neighbour() as neighbour:
-        for _ in range(attempts):
-            before = neighbour.turns
-            call()
-            if neighbour.turns != before:
-                return True
-    return False
+    interval = sys.getswitchinterval()
+    # Before the neighbour is there: what it waits for is settled when it begins to wait.
+    sys.setswitchinterval(1000.0)
+    try:
+        with Neighbour() as neighbour:
+            for _ in range(attempts):
+                before = neighbour.turns
+                call()
+                if neighbour.turns != before:
+                    return True
+        return False
+    finally:
+        sys.setswitchinterval(interval)

@@ -228,7 +228,7 @@ def test_what_a_listener_raises_comes_through() -> None:
         SnapshotCheck(refuse).feed(SMALL)
 
 
-def test_another_thread_runs_while_a_block_is_checked(no_forced_switches: None) -> None:
+def test_another_thread_runs_while_a_block_is_checked() -> None:
     data = snapshot_file([[(b"k", b"v" * (1 << 20), 1)]] * 8)
     assert ran_inside(lambda: SnapshotCheck().feed(data), 200)
 

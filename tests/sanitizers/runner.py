@@ -5,7 +5,8 @@ void: a sanitizer that sees nothing finds nothing.
 
 asan    AddressSanitizer and UndefinedBehaviorSanitizer, over the tests of every compiled module
 tsan    ThreadSanitizer, over the race runs (one writer, readers in threads of their own, none of
-        them holding the GIL, all on the writer's mapping) and the disk thread's tests
+        them holding the GIL, all on the writer's mapping), the disk thread's tests, and a
+        snapshot that is read while the map is written
 """
 
 from __future__ import annotations
@@ -113,8 +114,10 @@ def main() -> int:
     if not canaries_seen(arguments.mode):
         return 2
     if arguments.mode == "tsan":
-        disk_thread = [str(builds.ROOT / "tests" / "test_disk_loop.py")]
+        threads = [str(builds.ROOT / "tests" / "test_disk_loop.py"),
+                   str(builds.ROOT / "tests" / "test_map_snapshot.py::test_a_thread_reads_while_"
+                       "the_writer_writes_at_full_speed")]
         return 0 if (run_races("tsan", ["--writes", str(arguments.writes)])
-                     and run_tests("tsan", disk_thread)) else 1
+                     and run_tests("tsan", threads)) else 1
     tests = [str(Path(name).resolve()) for name in arguments.tests] or core_tests()
     return 0 if run_tests("asan", tests) else 1

@@ -260,6 +260,12 @@ WRITERS = [
            ("pytest:test_map_writer.py", "races:--writes 30000"),
            Edit(WRITER, "            released_bytes = self._release(spot.place)\n",
                 "            released_bytes = self._release(place)\n")),
+    mutant("snapshot-saves-not-before-split", "a bucket's half is lost to a snapshot",
+           ("pytest:test_map_snapshot.py",), Edit(WRITER, "        self._save(parent)\n", "")),
+    mutant("snapshot-holds-nothing", "a place that a snapshot reads is handed out",
+           ("pytest:test_map_snapshot.py",),
+           Edit(WRITER, "            if self.arena.hold(place):\n                return 0\n"
+                "            self._snapshot.give_way()\n", "            pass\n")),
 ]
 
 MUTANTS = ORDERINGS + READERS + WRITERS

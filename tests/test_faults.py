@@ -175,7 +175,7 @@ def test_a_node_that_dies_at_a_call_has_lost_nothing(
     ids=["no room", "no descriptor for a segment", "no descriptor for its directory"])
 def test_a_shortage_is_waited_out(tmp_path: Path, error: int, kinds: str) -> None:
     # What comes before: the first two segments; the lock, META and the founding beside them.
-    at = {"reserve": 3, "create": 8, "look": 20}[kinds]
+    at = {"reserve": 3, "create": 8, "look": 22}[kinds]
     with ShimmedNode(tmp_path, Fault("fail", at, error=error, kinds=kinds, count=10)) as node:
         assert node.is_serving, node.said
         refused_count, number = 0, 0

@@ -23,9 +23,13 @@ class Opener:
     def __init__(self, workspace: Path) -> None:
         self._root = workspace / "image"
         self._loop = asyncio.new_event_loop()
-        logging.getLogger("seafoam.disk").setLevel(logging.ERROR)
+        # What a torn tail costs is said at each start, of which there are thousands.
+        self._logger = logging.getLogger("seafoam.disk")
+        self._level = self._logger.level
+        self._logger.setLevel(logging.ERROR)
 
     def close(self) -> None:
+        self._logger.setLevel(self._level)
         self._loop.close()
 
     def open(self, image: Image) -> Found:

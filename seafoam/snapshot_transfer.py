@@ -85,8 +85,7 @@ class SnapshotSender:
     def _ask(self, node_id: int, term: int, wanted: tuple[SnapshotInfo, int] | None) -> None:
         """Send a member what it wants: its first piece is empty, and asks what that is."""
         if not self._is_wanted(node_id, term):
-            if self._busy.get(node_id) == term:
-                del self._busy[node_id]
+            self._end(node_id, term)
             return
         info, offset = wanted or (self._disk.snapshot, 0)
         if info is None:
@@ -118,12 +117,22 @@ class SnapshotSender:
             self._ask(node_id, term, (info, min(said.value, info.size_bytes)))
         elif said.stage == STAGE_INSTALLING:
             self._later(INSTALLING_SECONDS, node_id, term, (info, info.size_bytes))
-        elif self._is_wanted(node_id, term):
-            del self._busy[node_id]
+        else:
+            self._installed(node_id, term, said.value)
+
+    def _installed(self, node_id: int, term: int, index: int) -> None:
+        is_wanted = self._is_wanted(node_id, term)
+        self._end(node_id, term)
+        if is_wanted:
             self.sent_count += 1
-            logger.info("member %016x has a snapshot at index %d", node_id, said.value)
-            self._raft.snapshot_sent(node_id, said.value)
+            logger.info("member %016x has a snapshot at index %d", node_id, index)
+            self._raft.snapshot_sent(node_id, index)
             self._on_change()
+
+    def _end(self, node_id: int, term: int) -> None:
+        """Nothing is under way any more; whoever needs one again is sent one again."""
+        if self._busy.get(node_id) == term:
+            del self._busy[node_id]
 
     def _later(self, seconds: float, node_id: int, term: int,
                wanted: tuple[SnapshotInfo, int] | None) -> None:

@@ -205,6 +205,19 @@ def test_a_member_is_sent_one_at_a_time_and_again_in_another_term():
     assert rig.piece().term == 6
 
 
+@pytest.mark.parametrize("said", [(STAGE_INSTALLED, 50), (STAGE_WANTED, 7), CallFailed(True)])
+def test_one_that_needed_none_meanwhile_is_sent_one_when_it_needs_one_again(said):
+    """Entries that were under way brought it further than the leader knew."""
+    rig = Sending().begin()
+    rig.raft.progress[MEMBER].state = PROGRESS_PROBE
+    rig.answer(said)
+    rig.clock.advance(RETRY_SECONDS)
+    assert rig.network.calls == [] and rig.raft.sent == []
+    rig.raft.progress[MEMBER].state = PROGRESS_SNAPSHOT
+    rig.begin()
+    assert rig.piece().offset == 0
+
+
 def test_it_is_sent_one_again_when_it_needs_one_again():
     rig = Sending().begin()
     rig.answer((STAGE_INSTALLED, 50))

@@ -32,6 +32,7 @@ HAPPENINGS = [
     "one-way cuts", "outcomes unknown", "partitions", "pauses", "power lost",
     "read indexes told", "reads", "reads refused", "refused disk_full, applied no",
     "refused no_leader, applied no", "refused shutting_down, applied no",
+    "quotas that counted as the least", "refused quota_exceeded, applied no",
     "refused timeout, applied unknown",
     "restarts with torn tails", "sectors lost", "stops", "stops with everything handed over",
     "syncs shared by several appends", "transfers", "votes asked for", "writes", "writes done",

@@ -11,7 +11,7 @@ from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
-from seafoam._core.wire import Operation, decode_command, encode_command
+from seafoam._core.wire import Operation, command_cost, decode_command, encode_command
 from seafoam.errors import Refusal
 from seafoam.writes import Outcome
 from sim.clock import MILLISECOND, SECOND, Timeline
@@ -36,7 +36,7 @@ class Call:
     """One write as a client asked for it, and what is known of it."""
 
     __slots__ = ("command", "deadline_ns", "floor_index", "index", "is_certain_no", "is_over",
-                 "process")
+                 "process", "refused")
 
     def __init__(
         self, command: bytes, process: Process, floor_index: int, deadline_ns: int
@@ -49,6 +49,8 @@ class Call:
         self.index = 0
         self.is_certain_no = False
         self.is_over = False
+        #: The code of its refusal.
+        self.refused = ""
 
 
 class Client:
@@ -190,6 +192,9 @@ class Client:
                     self._versions[operation.key] = (operation.value, result.version)
             return
         self.seen[f"refused {outcome.code}, applied {outcome.applied}"] += 1
+        call.refused = outcome.code
+        if outcome.code == "quota_exceeded" and not command_cost(call.command):
+            raise Violation("a write that takes no memory is refused for the quota")
         if outcome.applied == "no":
             self._invariants.told_no(call)
         elif outcome.applied != "unknown":

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Host", "Process"]
 
-QUOTA_BYTES = 64 * 1024 * 1024
 MAP_LIMIT_BYTES = 256 * 1024 * 1024
 ASK_TO_JOIN_NS = 500 * MILLISECOND
 #: How long a stopping process waits for others to take over and for answers, and looks whether.
@@ -43,6 +42,7 @@ class Host:
         self.world = world
         self.address = f"10.0.0.{number}:1"
         self.http_address = f"10.0.0.{number}:80"
+        self.quota_bytes = world.draw_quota_bytes()
         self.image: DiskImage | None = None
         #: What is to happen once the disk is busy, and how long that will be told to.
         self.when_busy: Callable[[int], None] | None = None
@@ -57,6 +57,7 @@ class Host:
         self.image = DiskImage(
             node_id or rng.getrandbits(63) + 1, rng.getrandbits(32), self.world.segment_bytes)
         self.world.invariants.images[self.image.node_id] = self.image
+        self.world.invariants.quotas[self.image.node_id] = self.quota_bytes
         return self.image
 
     def start(self) -> None:
@@ -144,8 +145,8 @@ class Process:
         self.disk.open(self, self._clock)
         with mock.patch.object(seafoam.node, "Raft", world.make_raft):
             node = WatchedNode(
-                self, self.disk, self._clock, self.network, recovery, QUOTA_BYTES, self._fatal,
-                seed=world.rng.getrandbits(64), map_limit_bytes=MAP_LIMIT_BYTES,
+                self, self.disk, self._clock, self.network, recovery, self.host.quota_bytes,
+                self._fatal, seed=world.rng.getrandbits(64), map_limit_bytes=MAP_LIMIT_BYTES,
                 snapshot_log_bytes=world.snapshot_log_bytes,
             )
         node.http_address = self.host.http_address

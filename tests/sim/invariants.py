@@ -17,6 +17,8 @@ that looking is cheap; must never change anything.
     read indexes              are no less than what was committed when they were asked for
     no way back               no node shows less than it once showed, nor less at its start than
                               was committed then
+    quotas                    a write that may take memory leaves the map within the quota of
+                              whoever proposed it
     what clients were told    done: it is there, at that index, once, behind all that was done when
                               it was asked for; `applied: no`: it is nowhere; unknown: either
 """
@@ -41,7 +43,7 @@ from seafoam._core.message import (
 )
 from seafoam._core.raft import ROLE_LEADER
 from seafoam._core.store import CommandResult
-from seafoam._core.wire import command_stamp, decode_command, decode_founding
+from seafoam._core.wire import command_cost, command_stamp, decode_command, decode_founding
 from seafoam.membership import Membership
 
 if TYPE_CHECKING:
@@ -66,6 +68,8 @@ class Invariants:
         self.model = Model()
         self.calls: dict[tuple[int, int], Call] = {}
         self.images: dict[int, DiskImage] = {}
+        #: What each node's map may take.
+        self.quotas: dict[int, int] = {}
         self.configurations: list[tuple[int, Configuration]] = []
         #: (term, content) of each committed entry, and the term in which it was seen committed.
         self.committed: list[tuple[int, bytes]] = []
@@ -130,6 +134,7 @@ class Invariants:
         if entry.kind == ENTRY_COMMAND:
             self._results[-1] = self.model.apply(index, entry.data)
             self._find_call(entry)
+            self._look_at_quota(entry)
         elif entry.kind == ENTRY_FOUNDING:
             self.configurations.append((index, self._membership.configuration))
         elif entry.kind == ENTRY_CONFIGURATION:
@@ -137,6 +142,12 @@ class Invariants:
             self.seen["membership changes"] += 1
         if index > 1:
             self._look_at_platters(index, term)
+
+    def _look_at_quota(self, entry: Entry) -> None:
+        quota_bytes = self.quotas[self._leaders[entry.term]]
+        if command_cost(entry.data) and self.model.bytes_at_end > quota_bytes:
+            raise Violation(f"entry {entry.index} leaves {self.model.bytes_at_end} bytes in the "
+                            f"map, and its leader's quota is {quota_bytes}")
 
     def _look_at_platters(self, index: int, term: int) -> None:
         """A committed entry is on the platters of a majority.

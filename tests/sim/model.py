@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
+from seafoam._core.limits import ENTRY_OVERHEAD_BYTES
 from seafoam._core.wire import (
     FLAG_BY_VERSION,
     FLAG_ERROR_IF_NOT_KEY,
@@ -54,6 +55,12 @@ class Model:
     def all_at_end(self) -> dict[bytes, tuple[bytes, int]]:
         """Everything there is after the last entry."""
         return dict(self._now)
+
+    @property
+    def bytes_at_end(self) -> int:
+        """The logical bytes of everything there is after the last entry."""
+        return sum(len(key) + len(value) + ENTRY_OVERHEAD_BYTES
+                   for key, (value, _) in self._now.items())
 
     def _put(self, key: bytes, value: Value, index: int) -> None:
         if value is None:

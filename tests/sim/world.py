@@ -21,7 +21,7 @@ from seafoam._core.message import (
     Message,
 )
 from seafoam._core.wire import HASH_SEED_BYTES, Operation, encode_founding
-from sim.clients import Call, Client
+from sim.clients import KEYS, Call, Client
 from sim.clock import SECOND, Timeline
 from sim.cluster import Host, Process, raft_maker
 from sim.disk import found
@@ -32,6 +32,7 @@ from sim.network import Network
 __all__ = ["World"]
 
 CLIENTS_MAX = 5
+QUOTA_BYTES = 64 * 1024 * 1024
 #: How long a healed cluster may take to be whole again.
 HEAL_NS = 60 * SECOND
 CALM_LOOK_NS = SECOND // 10
@@ -56,6 +57,12 @@ class World:
             ((16_384, 3_000), (16_384, 3_000), (16_384, 3_000), (2_097_152, 200_000)))
         # The log that a snapshot is taken behind; in some runs none ever is.
         self.snapshot_log_bytes = self.rng.choice((2_000, 20_000, 200_000, 1 << 40))
+        # In some runs, memory that a few values use up, and not as much on every node.
+        self._quotas_bytes = self.rng.choice(
+            ((QUOTA_BYTES,), (QUOTA_BYTES,), (QUOTA_BYTES,), (700, 2_000, 4_000)))
+        if len(self._quotas_bytes) > 1:
+            # Values of which any one fits everywhere, and five do not.
+            value_bytes_max = 600
         self.hosts: list[Host] = []
         self.events_count = 0
         self._say = say
@@ -89,6 +96,10 @@ class World:
             found(host.make_disk(node_id), founding)
             self.add_host(host)
 
+    def draw_quota_bytes(self) -> int:
+        """What one machine more may hold."""
+        return self.rng.choice(self._quotas_bytes)
+
     def add_host(self, host: Host) -> None:
         """A machine more."""
         self.hosts.append(host)
@@ -110,6 +121,9 @@ class World:
         self._await("clients get no answers", self._is_whole)
         for client in self.clients:
             client.stop()
+        if len(self._quotas_bytes) > 1:
+            self._calls: list[Call] = []
+            self._await("the least quota does not count", self._is_too_large)
         self._write_everywhere()
         self._compare_maps()
 
@@ -203,7 +217,7 @@ class World:
     def _write_everywhere(self) -> None:
         """A write through every node, each done."""
         for process in list(self._processes):
-            self._calls: list[Call] = []
+            self._calls = []
             self._await("no write is done", partial(self._writes, process))
         self._await("calls are open", lambda: all(
             call.process.is_dead for client in self.clients for call in client.open))
@@ -211,14 +225,33 @@ class World:
         self._await("a node does not apply everything", lambda: all(
             p.node is not None and p.node.reader.applied_index >= last for p in self._processes))
 
+    def _is_too_large(self) -> bool:
+        """Whether what is more than one voter may hold is refused, once it has said so."""
+        calls = self._calls
+        if calls and calls[-1].refused == "quota_exceeded":
+            self.seen["quotas that counted as the least"] += 1
+            return True
+        if not calls or calls[-1].is_over:
+            voters = self.invariants.configurations[-1][1].voters
+            least_bytes = min(self.invariants.quotas[voter] for voter in voters)
+            text = (b"%d" % len(calls)).ljust(least_bytes, b".")
+            call = self.clients[0].write(
+                self._processes[-1], [Operation.set(b"end", b'"%b"' % text)])
+            if call is not None:
+                calls.append(call)
+        return False
+
     def _writes(self, process: Process) -> bool:
         """Whether a write through this node is done; else another is tried once one is over."""
         calls = self._calls
-        if calls and calls[-1].is_over and calls[-1].index:
+        if calls and calls[-1].is_over and calls[-1].index and self.invariants.model.all_at_end(
+                ).get(b"end", (b"", 0))[1] == calls[-1].index:
             return True
         if not calls or calls[-1].is_over:
-            operation = Operation.set(b"end", b'"%x-%d"' % (process.start_id, len(calls)))
-            call = self.clients[0].write(process, [operation])
+            operations = [Operation.set(b"end", b'"%x-%d"' % (process.start_id, len(calls)))]
+            if calls and calls[-1].refused == "quota_exceeded":
+                operations = [Operation.delete(key) for key in [*KEYS, b"end"]]
+            call = self.clients[0].write(process, operations)
             if call is not None:
                 calls.append(call)
         return False

@@ -26,7 +26,8 @@ EVENTS_COUNT = 20_000
 #: What must have happened in all the seeds together, lest a fault be none.
 HAPPENINGS = [
     "calls", "calls failed", "conflicting entries cut off", "crashes",
-    "crashes with unsynced data", "disks full", "disks slow", "disks wiped",
+    "crashes with unsynced data", "damage cut off like a torn tail", "damage in nothing",
+    "damage mended by a snapshot", "damage mended by the log", "damage refused", "disks full", "disks lost to damage", "disks slow", "disks wiped",
     "entries read back from disk", "joins", "leaders", "leaders isolated", "leaders stopped",
     "membership changes", "messages", "messages doubled", "messages lost", "messages overtaken",
     "one-way cuts", "outcomes unknown", "partitions", "pauses", "power lost",

@@ -24,7 +24,7 @@ from seafoam._core.wal import (
     recover,
 )
 from seafoam._core.wire import SEGMENT_HEADER_BYTES
-from seafoam.errors import StartError
+from seafoam.errors import DataDamaged, StartError
 from seafoam.ports import SnapshotInfo, SnapshotSource
 from sim.clock import MICROSECOND, MILLISECOND, Event, NodeClock, Owner, Timeline
 from sim.invariants import Violation
@@ -51,6 +51,8 @@ class DiskImage:
         self._cached = {1: bytearray(header.ljust(segment_bytes, b"\0"))}
         self._synced = {1: bytearray(self._cached[1])}
         self._dirty: dict[tuple[int, int], None] = {}
+        # Segments of which a part is missing, as they were.
+        self._missing: dict[int, bytearray] = {}
         #: Terms of the entries on the platter, from behind `base` on, and the state beside them;
         #: as told by whoever synced them, not as read.
         self.base = (0, 0)
@@ -154,6 +156,42 @@ class DiskImage:
         for place in [place for place in self._dirty if place[0] == number]:
             del self._dirty[place]
 
+    # -- damage --------------------------------------------------------------------------------
+
+    def used(self) -> list[tuple[int, int]]:
+        """The segments, each with where its bytes that are not zero end."""
+        return [(number, len(data.rstrip(b"\0"))) for number, data in self._synced.items()]
+
+    def byte(self, number: int, offset: int) -> int:
+        """One byte of the platter."""
+        return self._synced[number][offset]
+
+    def change(self, number: int, offset: int, data: bytes) -> None:
+        """The platter holds something else than was written to it."""
+        for segment in (self._cached[number], self._synced[number]):
+            segment[offset:offset + len(data)] = data
+
+    def miss(self, number: int, length: int) -> None:
+        """Of a segment there is only so much, or nothing at all, until it is put back."""
+        self._missing[number] = self._synced.pop(number)
+        if length:
+            self._synced[number] = self._missing[number][:length]
+
+    def put_back_missing(self) -> None:
+        """What was missing is there again."""
+        self._synced.update(self._missing)
+        self._missing.clear()
+
+    def platter(self) -> tuple[dict[int, bytes], bytes]:
+        """What a disk that nobody uses holds."""
+        return {number: bytes(data) for number, data in self._synced.items()}, self.snapshot_data
+
+    def put_back(self, platter: tuple[dict[int, bytes], bytes]) -> None:
+        """Hold what was held then."""
+        segments, self.snapshot_data = platter
+        self._cached = {number: bytearray(data) for number, data in segments.items()}
+        self._synced = {number: bytearray(data) for number, data in segments.items()}
+
     # -- snapshots -----------------------------------------------------------------------------
 
     def keep_snapshot(self, data: bytes) -> SnapshotInfo:
@@ -186,6 +224,11 @@ class DiskImage:
         self._replaced_from = min(firsts, default=0)
 
     @property
+    def is_founded(self) -> bool:
+        """Whether a log has begun on it."""
+        return bool(self.terms) or self.base != (0, 0)
+
+    @property
     def is_dirty(self) -> bool:
         """Whether a loss of power would take something."""
         return bool(self._dirty)
@@ -197,14 +240,32 @@ class DiskImage:
         place = index - self.base[0] - 1
         return 0 <= place < len(self.terms) and self.terms[place] == term
 
-    def recover(self) -> Recovery:
-        """What the log holds, durable, as a starting node finds it; nothing synced is missing."""
-        self.sync()
-        newest = self.snapshot
+    def find(self) -> tuple[Recovery, SnapshotInfo | None]:
+        """What the platter holds: the log, and the snapshot if it is whole.
+
+        DataDamaged where a node must not start from it.
+        """
+        newest, damage = self.snapshot, None
+        try:
+            if newest is not None:
+                check(self.snapshot_data)
+        except DataDamaged as error:
+            newest, damage = None, error
         recovery = recover(
             [(number, bytes(data), len(data)) for number, data in sorted(self._synced.items())],
             self.node_id, None if newest is None else (newest.index, newest.term),
         )
+        if damage is not None and self.snapshot is not None \
+                and recovery.hard_state.commit_index < self.snapshot.index:
+            raise damage
+        return recovery, newest
+
+    def recover(self) -> Recovery:
+        """What the log holds, durable, as a starting node finds it; nothing synced is missing."""
+        self.sync()
+        recovery, newest = self.find()
+        if newest is None:
+            self.snapshot, self.snapshot_data = None, b""
         for number in recovery.unneeded:
             self.drop(number)
         for number, begin, end in recovery.stale:
@@ -212,6 +273,9 @@ class DiskImage:
             self._synced[number][begin:end] = bytes(end - begin)
         for number in [n for n in self._synced if n > recovery.segment_number + 1]:
             del self._cached[number], self._synced[number]
+        prepared = recovery.segment_number + 1
+        if prepared in self._synced:
+            self.change(prepared, 0, next_segment(recovery.header, self.segment_bytes))
         terms = [entry.term for entry in recovery.entries]
         state = recovery.hard_state
         self._compare(recovery.base[0], terms)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from sim.clock import MILLISECOND, SECOND
+from sim.damage import CUT, REFUSED, spoil
 
 if TYPE_CHECKING:
     from sim.cluster import Host, Process
@@ -31,7 +32,7 @@ class Faults:
             self._lose_power_of_all_in_sync, self._pause_one,
             self._pause_leader, self._split, self._isolate_leader, self._cut_one_way,
             self._orphan_entries, self._slow_disk, self._bad_network, self._stop_leader,
-            self._stop_one, self._wipe, self._add_learner, self._fill_disk,
+            self._stop_one, self._wipe, self._add_learner, self._fill_disk, self._spoil_disk,
         ]
         # Few runs have every kind: rare meetings of few are found better without the rest.
         self._kinds = self._rng.sample(kinds, self._rng.choice((2, 4, 8, len(kinds))))
@@ -253,9 +254,33 @@ class Faults:
             image.is_full = False
         self._in(100 * MILLISECOND, 4 * SECOND, "room", empty)
 
+    def _spoil_disk(self) -> None:
+        """A start from a spoilt disk: it holds everything, or the disk counts as lost.
+
+        That is so, too, where it looks torn, for the node has forgotten then. Where no disk may be
+        lost, it was only read wrongly, once.
+        """
+        host = self._rng.choice(self._world.hosts)
+        image = host.image
+        if image is None or not image.is_founded:
+            return
+        host.kill(power=self._rng.random() < 0.5)
+        image.sync()
+        platter = image.platter()
+        outcome = spoil(image, self._rng, self._world.invariants.was_written)
+        self._world.tell(f"{host} {outcome}")
+        self._world.seen[outcome] += 1
+        if outcome in (REFUSED, CUT):
+            if self._world.may_lose_a_disk():
+                self._world.seen["disks lost to damage"] += 1
+                host.wipe()
+            else:
+                image.put_back(platter)
+        self._start_later(host)
+
     def _wipe(self) -> None:
-        host = self._world.host_to_spare()
-        if host is not None:
+        if self._world.may_lose_a_disk():
+            host = self._rng.choice(self._world.hosts)
             host.wipe()
             self._start_later(host)
 

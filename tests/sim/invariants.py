@@ -103,6 +103,11 @@ class Invariants:
             self._entries.setdefault(place, entry)
             term_before = entry.term
 
+    def was_written(self, entry: Entry) -> bool:
+        """Whether some node's disk was given this entry."""
+        known = self._written.get((entry.index, entry.term))
+        return known is not None and known[0] == _content(entry)
+
     def sent(self, process: Process, message: Message) -> None:
         """A node sends a message: what it rests on is synced."""
         own_id, image = process.node_id, process.image

@@ -1,8 +1,8 @@
 """Disks that give back something else than was written: what is spoilt, and what a start finds.
 
 Owns the spoiling and the judgement. A start finds exactly what was there, or refuses; it may find
-less only where the spoilt place is behind every position that a marker names, for that looks like
-a torn tail (docs/disk.md). Must never let less pass anywhere else, nor anything that was never
+less only where something spoilt is behind every position that a marker names, for that looks like
+a torn tail (docs/disk.md), and may have been the marker itself. Must never let less pass anywhere else, nor anything that was never
 written.
 """
 
@@ -45,13 +45,13 @@ def spoil(image: DiskImage, rng: Random, was_written: Callable[[Entry], bool]) -
             image.put_back_missing()
     unknown = [entry for entry in after.entries if not was_written(entry)]
     if unknown:
-        raise Violation(f"spoilt at {place}, a log holds what was never written: {unknown}")
+        raise Violation(f"spoilt before {place}, a log holds what was never written: {unknown}")
     if _holds_all(before, after):
         if newest != snapshot:
             return MENDED_BY_LOG
         return MENDED_BY_SNAPSHOT if after.unneeded != before.unneeded else HARMLESS
-    if place < before.marked:
-        raise Violation(f"spoilt at {place}, synced to {before.marked}: {before} reads as {after}")
+    if place <= before.marked:
+        raise Violation(f"spoilt before {place}, synced to {before.marked}: {before} reads as {after}")
     return CUT
 
 
@@ -70,7 +70,7 @@ def _content(entry: Entry) -> tuple[int, int, int, bytes]:
 
 
 def _spoil_somewhere(image: DiskImage, before: Recovery, rng: Random) -> tuple[Place, bool]:
-    """The first byte that is other than it was, and whether it can stay so."""
+    """Behind the last byte that is other than it was, and whether it can stay so."""
     way = rng.randrange(10)
     if way < 2 and image.snapshot is not None:
         at = rng.randrange(len(image.snapshot_data))
@@ -83,11 +83,11 @@ def _spoil_somewhere(image: DiskImage, before: Recovery, rng: Random) -> tuple[P
         # A file that is not there, or too short.
         length = rng.choice((0, rng.randrange(image.segment_bytes)))
         image.miss(number, length)
-        return (number, length), False
+        return (0, 0), False
     if way == 3:
         offset = rng.randrange(end) // SECTOR_BYTES * SECTOR_BYTES
         image.change(number, offset, bytes(SECTOR_BYTES))
-        return (number, offset), True
+        return (number, offset + SECTOR_BYTES), True
     if way == 4:
         offset = rng.randrange(SEGMENT_HEADER_BYTES)
     elif way < 8:
@@ -98,4 +98,4 @@ def _spoil_somewhere(image: DiskImage, before: Recovery, rng: Random) -> tuple[P
         offset = rng.randrange(end)
     byte = image.byte(number, offset) ^ 1 << rng.randrange(8)
     image.change(number, offset, bytes([byte]))
-    return (number, offset), True
+    return (number, offset + 1), True

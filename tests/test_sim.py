@@ -27,8 +27,10 @@ EVENTS_COUNT = 20_000
 HAPPENINGS = [
     "calls", "calls failed", "conflicting entries cut off", "crashes",
     "crashes with unsynced data", "damage cut off like a torn tail", "damage in nothing",
-    "damage mended by a snapshot", "damage mended by the log", "damage refused", "disks full", "disks lost to damage", "disks slow", "disks wiped",
-    "entries read back from disk", "joins", "leaders", "leaders isolated", "leaders stopped",
+    "damage mended by a snapshot", "damage mended by the log", "damage refused", "disks full",
+    "disks lost to damage", "disks slow", "disks wiped", "disks wiped in mid-transfer",
+    "entries read back from disk", "joins", "leaders", "leaders changed in mid-transfer",
+    "leaders isolated", "leaders stopped", "logs begun anew", "logs dropped that members lacked",
     "membership changes", "messages", "messages doubled", "messages lost", "messages overtaken",
     "one-way cuts", "outcomes unknown", "partitions", "pauses", "power lost",
     "read indexes told", "reads", "reads refused", "refused disk_full, applied no",
@@ -36,6 +38,8 @@ HAPPENINGS = [
     "quotas that counted as the least", "refused quota_exceeded, applied no",
     "refused timeout, applied unknown",
     "restarts with torn tails", "sectors lost", "stops", "stops with everything handed over",
+    "segments dropped", "snapshots lost", "snapshots received damaged", "snapshots resumed",
+    "snapshots taken", "snapshots without room", "states restored from snapshots",
     "syncs shared by several appends", "transfers", "votes asked for", "writes", "writes done",
     "writes forwarded",
 ]

@@ -46,6 +46,8 @@ class Host:
         self.image: DiskImage | None = None
         #: What is to happen once the disk is busy, and how long that will be told to.
         self.when_busy: Callable[[int], None] | None = None
+        #: What is to happen once it has received a piece of a snapshot.
+        self.when_receiving: Callable[[], None] | None = None
         self.process: Process | None = None
 
     def __repr__(self) -> str:
@@ -79,6 +81,8 @@ class Host:
 
     def wipe(self) -> None:
         """Lose the disk; an empty one takes its place."""
+        if self.image is not None and self.image.is_receiving:
+            self.world.seen["disks wiped in mid-transfer"] += 1
         self.kill(power=True)
         self.world.seen["disks wiped"] += 1
         self.make_disk()
@@ -142,6 +146,8 @@ class Process:
         self.disk.seen = self.disk.files.seen = world.seen
         self.disk.on_append = self._wrote
         self.disk.on_busy = self._is_busy
+        self.disk.on_dropped = self._has_dropped
+        self.disk.files.on_piece = self._has_piece
         self.disk.open(self, self._clock)
         with mock.patch.object(seafoam.node, "Raft", world.make_raft):
             node = WatchedNode(
@@ -164,6 +170,17 @@ class Process:
         when_busy, self.host.when_busy = self.host.when_busy, None
         if when_busy is not None:
             when_busy(sync_ns)
+
+    def _has_dropped(self) -> None:
+        images = [host.image for host in self._world.hosts if host is not self.host]
+        if any(image is not None and image.is_founded
+               and image.last_index < self.disk.first_index - 1 for image in images):
+            self._world.seen["logs dropped that members lacked"] += 1
+
+    def _has_piece(self) -> None:
+        when_receiving, self.host.when_receiving = self.host.when_receiving, None
+        if when_receiving is not None:
+            when_receiving()
 
     def applied(self, entry: Entry, result: CommandResult | None) -> None:
         self._world.invariants.applied(self, entry, result)

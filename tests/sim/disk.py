@@ -224,6 +224,17 @@ class DiskImage:
         self._replaced_from = min(firsts, default=0)
 
     @property
+    def last_index(self) -> int:
+        """The last entry on the platter, or in a snapshot."""
+        reached = self.snapshot.index if self.snapshot is not None else 0
+        return max(reached, self.base[0] + len(self.terms))
+
+    @property
+    def is_receiving(self) -> bool:
+        """Whether a part of another node's snapshot is on it."""
+        return bool(self.part[1])
+
+    @property
     def is_founded(self) -> bool:
         """Whether a log has begun on it."""
         return bool(self.terms) or self.base != (0, 0)
@@ -314,6 +325,8 @@ class SimDisk:
         self.seen: Counter[str] = Counter()
         self.files = SnapshotFiles(image, timeline, rng)
         self.on_append: Callable[[list[Entry]], None] = lambda entries: None
+        #: Told that segments were dropped.
+        self.on_dropped: Callable[[], None] = lambda: None
         #: Told how long the sync that has begun will take.
         self.on_busy: Callable[[int], None] = lambda sync_ns: None
         self._timeline = timeline
@@ -407,6 +420,7 @@ class SimDisk:
             self._writer.dropped(number)
             self.image.drop(number)
             self.seen["segments dropped"] += 1
+            self.on_dropped()
 
     def save_snapshot(
         self, source: SnapshotSource, on_saved: Callable[[SnapshotInfo | None], None]

@@ -7,6 +7,7 @@ a disk is wiped only while the others hold everything and could elect a leader w
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sim.clock import MILLISECOND, SECOND
@@ -33,6 +34,7 @@ class Faults:
             self._pause_leader, self._split, self._isolate_leader, self._cut_one_way,
             self._orphan_entries, self._slow_disk, self._bad_network, self._stop_leader,
             self._stop_one, self._wipe, self._add_learner, self._fill_disk, self._spoil_disk,
+            self._leave_behind,
         ]
         # Few runs have every kind: rare meetings of few are found better without the rest.
         self._kinds = self._rng.sample(kinds, self._rng.choice((2, 4, 8, len(kinds))))
@@ -48,7 +50,7 @@ class Faults:
         world.network.mend()
         world.network.loss = world.network.doubling = world.network.delay = 0.0
         for host in world.hosts:
-            host.when_busy = None
+            host.when_busy = host.when_receiving = None
             if host.image is not None:
                 host.image.slowness = 1
                 host.image.is_full = False
@@ -169,6 +171,33 @@ class Faults:
         if processes:
             self._stop(self._rng.choice(processes))
 
+    def _leave_behind(self) -> None:
+        """One is away for long, and writes go on: the log that it needs is gone when it is back.
+
+        While it is sent a snapshot, something else happens.
+        """
+        host = self._rng.choice(self._world.hosts)
+        if len(self._world.hosts) < 3:
+            return
+        self._world.seen["members left behind"] += 1
+        host.kill(power=self._rng.random() < 0.5)
+        end_ns = self._rng.randrange(3, 10) * SECOND
+        for number in range(1, 6):
+            self._in(number * end_ns // 8, number * end_ns // 6, "many writes", self._write_many)
+        happening = self._rng.choice((
+            self._pause_one, self._crash_leader, self._pause_leader, self._isolate_leader,
+            partial(self._kill, host, power=True), partial(self._kill, host, power=False),
+            partial(self._spoil_part, host), partial(self._wipe_this, host),
+        ))
+        host.when_receiving = lambda: self._in(1, MILLISECOND, "in mid-transfer", happening)
+        self._in(end_ns, end_ns + SECOND, "start", host.start)
+
+    def _write_many(self) -> None:
+        leader = self._leader()
+        if leader is not None:
+            for _ in range(40):
+                self._world.clients[0].write_any(leader)
+
     # -- the network ---------------------------------------------------------------------------
 
     def _mend_later(self) -> None:
@@ -278,9 +307,17 @@ class Faults:
                 image.put_back(platter)
         self._start_later(host)
 
+    def _spoil_part(self, host: Host) -> None:
+        """What is being received is kept badly."""
+        if host.image is not None and host.image.is_receiving:
+            _, data = host.image.part
+            data[self._rng.randrange(len(data))] ^= 1 << self._rng.randrange(8)
+
     def _wipe(self) -> None:
+        self._wipe_this(self._rng.choice(self._world.hosts))
+
+    def _wipe_this(self, host: Host) -> None:
         if self._world.may_lose_a_disk():
-            host = self._rng.choice(self._world.hosts)
             host.wipe()
             self._start_later(host)
 

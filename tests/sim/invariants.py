@@ -336,6 +336,8 @@ class Invariants:
         if self._leaders.setdefault(raft.term, process.node_id) != process.node_id:
             raise Violation(f"term {raft.term} has two leaders")
         self.seen["leaders"] += 1
+        if any(image.is_receiving for image in self.images.values()):
+            self.seen["leaders changed in mid-transfer"] += 1
         last = len(self.committed)
         while last and self._committed_in[last - 1] >= raft.term:
             last -= 1

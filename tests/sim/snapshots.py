@@ -54,9 +54,13 @@ class SnapshotFiles:
         self.image = image
         self.seen: Counter[str] = Counter()
         self.owner: Owner = None
+        #: Told that a piece of another node's snapshot was written.
+        self.on_piece: Callable[[], None] = lambda: None
         self.is_gone = False
         self._timeline = timeline
         self._rng = rng
+        # Some send little at once, so that much may happen on the way.
+        self._piece_bytes = rng.choice((50, 300, 3_000))
 
     # -- taking --------------------------------------------------------------------------------
 
@@ -105,7 +109,7 @@ class SnapshotFiles:
         newest = self.image.snapshot
         if newest is None or newest.file_id != file_id:
             return b""
-        return self.image.snapshot_data[offset:offset + min(bytes_max, 3_000)]
+        return self.image.snapshot_data[offset:offset + min(bytes_max, self._piece_bytes)]
 
     def receive(self, file_id: int, offset: int, data: bytes) -> int:
         held_id, held = self.image.part
@@ -116,6 +120,7 @@ class SnapshotFiles:
             self.seen["snapshots resumed"] += 1
         if data and offset == len(held):
             held += data
+            self.on_piece()
         return len(held)
 
     def finish(

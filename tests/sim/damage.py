@@ -2,8 +2,8 @@
 
 Owns the spoiling and the judgement. A start finds exactly what was there, or refuses; it may find
 less only where something spoilt is behind every position that a marker names, for that looks like
-a torn tail (docs/disk.md), and may have been the marker itself. Must never let less pass anywhere else, nor anything that was never
-written.
+a torn tail (docs/disk.md), and may have been the marker itself. Must never let less pass anywhere
+else, nor anything that was never written.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ def spoil(image: DiskImage, rng: Random, was_written: Callable[[Entry], bool]) -
             return MENDED_BY_LOG
         return MENDED_BY_SNAPSHOT if after.unneeded != before.unneeded else HARMLESS
     if place <= before.marked:
-        raise Violation(f"spoilt before {place}, synced to {before.marked}: {before} reads as {after}")
+        raise Violation(f"spoilt before {place}, synced to {before.marked}: {before} "
+                        f"reads as {after}")
     return CUT
 
 

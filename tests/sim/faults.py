@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Faults"]
 
+#: Looks at what damage does to one disk.
+SPOILINGS_COUNT = 5
+
 
 class Faults:
     """The bad luck of one run."""
@@ -195,7 +198,7 @@ class Faults:
     def _write_many(self) -> None:
         leader = self._leader()
         if leader is not None:
-            for _ in range(40):
+            for _ in range(60):
                 self._world.clients[0].write_any(leader)
 
     # -- the network ---------------------------------------------------------------------------
@@ -296,9 +299,12 @@ class Faults:
         host.kill(power=self._rng.random() < 0.5)
         image.sync()
         platter = image.platter()
-        outcome = spoil(image, self._rng, self._world.invariants.was_written)
-        self._world.tell(f"{host} {outcome}")
-        self._world.seen[outcome] += 1
+        for _ in range(SPOILINGS_COUNT):
+            # Each from the disk as it was; the last stays.
+            image.put_back(platter)
+            outcome = spoil(image, self._rng, self._world.invariants.was_written)
+            self._world.tell(f"{host} {outcome}")
+            self._world.seen[outcome] += 1
         if outcome in (REFUSED, CUT):
             if self._world.may_lose_a_disk():
                 self._world.seen["disks lost to damage"] += 1

@@ -60,7 +60,7 @@ class SnapshotFiles:
         self._timeline = timeline
         self._rng = rng
         # Some send little at once, so that much may happen on the way.
-        self._piece_bytes = rng.choice((50, 300, 3_000))
+        self._piece_bytes = rng.choice((20, 200, 3_000))
 
     # -- taking --------------------------------------------------------------------------------
 

@@ -56,7 +56,7 @@ class World:
         self.segment_bytes, value_bytes_max = self.rng.choice(
             ((16_384, 3_000), (16_384, 3_000), (16_384, 3_000), (2_097_152, 200_000)))
         # The log that a snapshot is taken behind; in some runs none ever is.
-        self.snapshot_log_bytes = self.rng.choice((2_000, 20_000, 200_000, 1 << 40))
+        self.snapshot_log_bytes = self.rng.choice((2_000, 2_000, 20_000, 200_000, 1 << 40))
         # In some runs, memory that a few values use up, and not as much on every node.
         self._quotas_bytes = self.rng.choice(
             ((QUOTA_BYTES,), (QUOTA_BYTES,), (QUOTA_BYTES,), (700, 2_000, 4_000)))

@@ -6,7 +6,7 @@ a disk is wiped only while the others hold everything and could elect a leader w
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,16 @@ if TYPE_CHECKING:
     from sim.cluster import Host, Process
     from sim.world import World
 
-__all__ = ["Faults"]
+__all__ = ["KINDS", "Faults"]
+
+#: What a run draws from: each is a method's name without its underscore.
+KINDS = (
+    "crash_one", "crash_leader", "crash_many", "lose_power_of_one", "lose_power_of_all",
+    "crash_again_and_again", "lose_power_in_sync", "lose_power_of_all_in_sync", "pause_one",
+    "pause_leader", "split", "isolate_leader", "cut_one_way", "orphan_entries", "slow_disk",
+    "bad_network", "stop_leader", "stop_one", "wipe", "add_learner", "fill_disk", "spoil_disk",
+    "leave_behind",
+)
 
 #: Looks at what damage does to one disk.
 SPOILINGS_COUNT = 5
@@ -26,21 +35,13 @@ SPOILINGS_COUNT = 5
 class Faults:
     """The bad luck of one run."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, kinds: Sequence[str] = ()) -> None:
         self._world = world
         self._rng = world.rng
         self._is_over = False
-        kinds: list[Callable[[], None]] = [
-            self._crash_one, self._crash_leader, self._crash_many, self._lose_power_of_one,
-            self._lose_power_of_all, self._crash_again_and_again, self._lose_power_in_sync,
-            self._lose_power_of_all_in_sync, self._pause_one,
-            self._pause_leader, self._split, self._isolate_leader, self._cut_one_way,
-            self._orphan_entries, self._slow_disk, self._bad_network, self._stop_leader,
-            self._stop_one, self._wipe, self._add_learner, self._fill_disk, self._spoil_disk,
-            self._leave_behind,
-        ]
         # Few runs have every kind: rare meetings of few are found better without the rest.
-        self._kinds = self._rng.sample(kinds, self._rng.choice((2, 4, 8, len(kinds))))
+        names = kinds or self._rng.sample(KINDS, self._rng.choice((2, 4, 8, len(KINDS))))
+        self._kinds: list[Callable[[], None]] = [getattr(self, f"_{name}") for name in names]
         self._pause_ns_max = self._rng.choice((200, 600, 1_000, 3_000)) * MILLISECOND
 
     def start(self) -> None:
@@ -66,6 +67,7 @@ class Faults:
     def _strike(self) -> None:
         if not self._is_over:
             kind = self._rng.choice(self._kinds)
+            self._world.seen["faults"] += 1
             self._world.tell(f"fault {kind.__name__[1:]}")
             kind()
             self._later()
@@ -180,11 +182,11 @@ class Faults:
         While it is sent a snapshot, something else happens.
         """
         host = self._rng.choice(self._world.hosts)
-        if len(self._world.hosts) < 3:
-            return
+        if len(self._world.hosts) < 3 or len(self._processes()) < len(self._world.hosts):
+            return  # nothing would go on without it
         self._world.seen["members left behind"] += 1
         host.kill(power=self._rng.random() < 0.5)
-        end_ns = self._rng.randrange(3, 10) * SECOND
+        end_ns = self._rng.randrange(1, 4) * SECOND
         for number in range(1, 6):
             self._in(number * end_ns // 8, number * end_ns // 6, "many writes", self._write_many)
         happening = self._rng.choice((
@@ -193,7 +195,7 @@ class Faults:
             partial(self._spoil_part, host), partial(self._wipe_this, host),
         ))
         host.when_receiving = lambda: self._in(1, MILLISECOND, "in mid-transfer", happening)
-        self._in(end_ns, end_ns + SECOND, "start", host.start)
+        self._in(end_ns, end_ns + SECOND // 2, "start", host.start)
 
     def _write_many(self) -> None:
         leader = self._leader()

@@ -6,10 +6,13 @@ import argparse
 import logging
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations_with_replacement
 from random import Random
 
 from sim.clock import SECOND
+from sim.faults import KINDS
 from sim.invariants import Violation
 from sim.world import World
 
@@ -36,11 +39,12 @@ class Verdict:
 
 
 def run_seed(
-    seed: int, nodes_count: int = 0, events_count: int = EVENTS_COUNT, *, talks: bool = False
+    seed: int, nodes_count: int = 0, events_count: int = EVENTS_COUNT, *, talks: bool = False,
+    kinds: Sequence[str] = (),
 ) -> Verdict:
     """One run; without a number of nodes, the seed has it."""
     nodes_count = nodes_count or Random(~seed).choice((1, 3, 3, 3, 3, 5, 5))
-    world = World(seed, nodes_count, print if talks else None)
+    world = World(seed, nodes_count, print if talks else None, kinds)
     violation = ""
     try:
         world.run(events_count)
@@ -65,14 +69,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, default=EVENTS_COUNT, help="events with faults")
     parser.add_argument("--minutes", type=float, help="fresh seeds for so long")
     parser.add_argument("--from", type=int, dest="first", help="the first of the fresh seeds")
+    parser.add_argument("--kinds", default="", help="faults of these alone: wipe,split")
+    parser.add_argument("--pairs", action="store_true", help="a seed for every two kinds of fault")
     parser.add_argument("--talk", action="store_true", help="print the story of --seed")
     given = parser.parse_args(arguments)
     logging.disable(logging.ERROR)
     if given.seed is not None:
-        verdict = run_seed(given.seed, given.nodes, given.steps, talks=given.talk)
+        kinds = given.kinds.split(",") if given.kinds else ()
+        verdict = run_seed(given.seed, given.nodes, given.steps, talks=given.talk, kinds=kinds)
         print_table(verdict.seen)
         print(verdict)
         return 1 if verdict.violation else 0
+    if given.pairs:
+        return run_pairs(given.nodes, given.steps, given.first or 1)
     return hunt(given.minutes or 1.0, given.nodes, given.steps, given.first)
 
 
@@ -94,6 +103,28 @@ def hunt(minutes: float, nodes_count: int, events_count: int, first: int | None)
     print_table(seen)
     print(f"{seed - begin_seed} seeds from {begin_seed} on, {virtual_seconds:.0f} virtual s, "
           f"{len(failed)} violated")
+    return 1 if failed else 0
+
+
+def run_pairs(nodes_count: int, events_count: int, first: int) -> int:
+    """A seed for every two kinds of fault, each kind with itself too."""
+    seen: Counter[str] = Counter()
+    failed: list[Verdict] = []
+    pairs = list(combinations_with_replacement(KINDS, 2))
+    width = max(len(kind) for kind in KINDS)
+    for seed, pair in enumerate(pairs, first):
+        # One node alone meets less than half of the kinds.
+        nodes = nodes_count or (3, 5)[seed % 2]
+        verdict = run_seed(seed, nodes, events_count, kinds=pair)
+        seen += verdict.seen
+        print(f"{pair[0]:{width}}  {pair[1]:{width}}  {verdict.seen['faults']:>5} faults  "
+              f"{verdict.seen['leaders']:>4} leaders  "
+              f"{'violated' if verdict.violation else 'holds'}", flush=True)
+        if verdict.violation:
+            print(f"{verdict}, with --kinds {','.join(pair)} --nodes {nodes}", flush=True)
+            failed.append(verdict)
+    print_table(seen)
+    print(f"{len(pairs)} pairs of {len(KINDS)} kinds, {len(failed)} violated")
     return 1 if failed else 0
 
 

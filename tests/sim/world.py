@@ -7,7 +7,7 @@ code: two runs of a seed are the same, event by event, which the trace's hash sh
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from hashlib import blake2b
 from random import Random
@@ -39,10 +39,11 @@ CALM_LOOK_NS = SECOND // 10
 
 
 class World:
-    """A cluster of `nodes_count` hosts, as `seed` has it."""
+    """A cluster of `nodes_count` hosts, as `seed` has it, with faults of `kinds` or of any."""
 
     def __init__(
-        self, seed: int, nodes_count: int, say: Callable[[str], None] | None = None
+        self, seed: int, nodes_count: int, say: Callable[[str], None] | None = None,
+        kinds: Sequence[str] = (),
     ) -> None:
         self.rng = Random(seed)
         self.seen: Counter[str] = Counter()
@@ -80,7 +81,7 @@ class World:
         ]
         for client in self.clients:
             client.seen = self.seen
-        self.faults = Faults(self)
+        self.faults = Faults(self, kinds)
 
     def _found(self, nodes_count: int) -> None:
         rng = self.rng

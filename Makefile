@@ -23,8 +23,9 @@ cluster: $(VENV)/.have-documents $(VENV)/.built  ## start three nodes that keep 
 test: $(VENV)/.have-test $(VENV)/.built  ## the test suite (ARGS="..." goes to pytest)
 	@$(PY) -m pytest $(ARGS)
 
-soak: $(VENV)/.have-test $(VENV)/.built  ## the test suite in its long form
+soak: $(VENV)/.have-test $(VENV)/.built  ## the test suite in its long form, and simulated faults in pairs
 	@SEAFOAM_SOAK=1 $(PY) -m pytest $(ARGS)
+	@$(PY) -m tests.sim --pairs
 
 model: $(VENV)/.have-test $(VENV)/.built  ## the map under every order of accesses that C11 allows
 	@$(PY) -m tests.model $(ARGS)

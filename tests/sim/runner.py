@@ -16,9 +16,29 @@ from sim.faults import KINDS
 from sim.invariants import Violation
 from sim.world import World
 
-__all__ = ["Verdict", "main", "run_seed"]
+__all__ = ["MUST_HAPPEN", "Verdict", "main", "run_seed"]
 
 EVENTS_COUNT = 20_000
+
+#: What must have happened in some tens of seeds together, lest a fault be none.
+MUST_HAPPEN = [
+    "calls", "calls failed", "conflicting entries cut off", "crashes",
+    "crashes with unsynced data", "damage cut off like a torn tail", "damage in nothing",
+    "damage mended by a snapshot", "damage mended by the log", "damage refused", "disks full",
+    "disks lost to damage", "disks slow", "disks wiped", "disks wiped in mid-transfer",
+    "entries read back from disk", "faults", "joins", "leaders",
+    "leaders changed in mid-transfer", "leaders isolated", "leaders stopped", "logs begun anew",
+    "logs dropped that members lacked", "members left behind", "membership changes", "messages",
+    "messages doubled", "messages lost", "messages overtaken", "one-way cuts", "outcomes unknown",
+    "partitions", "pauses", "power lost", "quotas that counted as the least", "read indexes told",
+    "reads", "reads refused", "refused disk_full, applied no", "refused no_leader, applied no",
+    "refused quota_exceeded, applied no", "refused shutting_down, applied no",
+    "refused timeout, applied unknown", "restarts with torn tails", "sectors lost",
+    "segments dropped", "snapshots lost", "snapshots received damaged", "snapshots resumed",
+    "snapshots taken", "snapshots without room", "states restored from snapshots", "stops",
+    "stops with everything handed over", "syncs shared by several appends", "transfers",
+    "votes asked for", "writes", "writes done", "writes forwarded",
+]
 
 
 @dataclass
@@ -101,6 +121,7 @@ def hunt(minutes: float, nodes_count: int, events_count: int, first: int | None)
             failed.append(verdict)
         seed += 1
     print_table(seen)
+    print_never(seen)
     print(f"{seed - begin_seed} seeds from {begin_seed} on, {virtual_seconds:.0f} virtual s, "
           f"{len(failed)} violated")
     return 1 if failed else 0
@@ -124,6 +145,7 @@ def run_pairs(nodes_count: int, events_count: int, first: int) -> int:
             print(f"{verdict}, with --kinds {','.join(pair)} --nodes {nodes}", flush=True)
             failed.append(verdict)
     print_table(seen)
+    print_never(seen)
     print(f"{len(pairs)} pairs of {len(KINDS)} kinds, {len(failed)} violated")
     return 1 if failed else 0
 
@@ -133,3 +155,9 @@ def print_table(seen: Counter[str]) -> None:
     width = max(len(name) for name in seen)
     for name in sorted(seen):
         print(f"{name:{width}}  {seen[name]:>12,}")
+
+
+def print_never(seen: Counter[str]) -> None:
+    """What did not happen, and must where there were some tens of seeds."""
+    never = [name for name in MUST_HAPPEN if not seen[name]]
+    print(f"never happened: {', '.join(never) or 'nothing that must'}")

@@ -304,11 +304,14 @@ class WatchedRaft(Raft):
 
 
 def raft_maker(
-    kept_bytes_max: int, told_read_index: Callable[[int, int], None]
+    draw_kept_bytes_max: Callable[[], int], told_read_index: Callable[[int, int], None]
 ) -> Callable[..., Raft]:
-    """Machines that keep less in memory than they would, so that they must read from disk."""
+    """Machines that keep less in memory than they would, so that they must read from disk.
+
+    Not all as much: one that was started again keeps less than one that has run for long.
+    """
     def make(*arguments: Any, **named: Any) -> Raft:
-        raft = WatchedRaft(*arguments, **named, kept_bytes_max=kept_bytes_max)
+        raft = WatchedRaft(*arguments, **named, kept_bytes_max=draw_kept_bytes_max())
         raft.told_read_index = told_read_index
         return raft
     return make

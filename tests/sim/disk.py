@@ -69,6 +69,8 @@ class DiskImage:
         self.part: tuple[int, bytearray] = (0, bytearray())
         #: There is no room on it.
         self.is_full = False
+        #: So much longer takes it to check the next snapshot that was received.
+        self.check_ns = 0
         #: A sync takes so many times as long.
         self.slowness = 1
 

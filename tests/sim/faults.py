@@ -193,9 +193,17 @@ class Faults:
             self._pause_one, self._crash_leader, self._pause_leader, self._isolate_leader,
             partial(self._kill, host, power=True), partial(self._kill, host, power=False),
             partial(self._spoil_part, host), partial(self._wipe_this, host),
+            partial(self._change_leader_in_check, host),
         ))
         host.when_receiving = lambda: self._in(1, MILLISECOND, "in mid-transfer", happening)
         self._in(end_ns, end_ns + SECOND // 2, "start", host.start)
+
+    def _change_leader_in_check(self, host: Host) -> None:
+        """Another leader may have what the snapshot is sent for, and send it as entries."""
+        if host.image is not None:
+            host.image.check_ns = self._rng.randrange(1, 4) * SECOND
+            leaving = self._rng.choice((self._crash_leader, self._stop_leader))
+            self._in(1, SECOND // 2, "in the check", leaving)
 
     def _write_many(self) -> None:
         leader = self._leader()

@@ -144,17 +144,18 @@ class SnapshotFiles:
 
         if self.image.part[0] != file_id:
             raise AssertionError(f"snapshot {file_id:x} was not received")
-        self._later("snapshot checked", checked)
+        check_ns, self.image.check_ns = self.image.check_ns, 0
+        self._later("snapshot checked", checked, check_ns)
 
     # -- time ----------------------------------------------------------------------------------
 
-    def _later(self, label: str, action: Callable[[], None]) -> None:
+    def _later(self, label: str, action: Callable[[], None], more_ns: int = 0) -> None:
         """On the thread beside the loop."""
         def act() -> None:
             if not self.is_gone:
                 action()
         delay_ns = self._rng.randrange(10 * MICROSECOND, 5 * MILLISECOND)
-        self._timeline.after(delay_ns * self.image.slowness, None, label, act)
+        self._timeline.after(delay_ns * self.image.slowness + more_ns, None, label, act)
 
     def _call(self, action: Callable[[], None]) -> None:
         """On the loop."""

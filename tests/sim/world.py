@@ -71,7 +71,8 @@ class World:
         self._touched: list[Process] = []
         self._found(nodes_count)
         self.make_raft = raft_maker(
-            self.rng.choice((2_000, 2_000, 20_000, 16_777_216)), self.invariants.told_read_index)
+            partial(self.rng.choice, (2_000, 2_000, 20_000, 16_777_216)),
+            self.invariants.told_read_index)
         self.spare_host: Host | None = Host(self, nodes_count + 1)
         self._processes: list[Process] = []
         self.clients = [

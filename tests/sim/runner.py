@@ -34,7 +34,7 @@ MUST_HAPPEN = [
     "reads", "reads refused", "refused disk_full, applied no", "refused no_leader, applied no",
     "refused quota_exceeded, applied no", "refused shutting_down, applied no",
     "refused timeout, applied unknown", "restarts with torn tails", "sectors lost",
-    "segments dropped", "snapshots lost", "snapshots received damaged", "snapshots resumed",
+    "segments dropped", "snapshots received damaged", "snapshots resumed",
     "snapshots taken", "snapshots without room", "states restored from snapshots", "stops",
     "stops with everything handed over", "syncs shared by several appends", "transfers",
     "votes asked for", "writes", "writes done", "writes forwarded",

@@ -1,4 +1,4 @@
-"""The two commands: ``seafoam-server`` runs a node, ``seafoam`` talks to one.
+"""The two commands: ``seafoam-server`` runs a node, ``seafoam`` talks to one or repairs its data.
 
 Owns what is printed and each exit status. Must never show a traceback for what a user did, nor
 print a value as anything but the text that is stored. What only one verb needs is imported there,
@@ -189,12 +189,12 @@ def _number(ctx: click.Context, param: click.Parameter, value: float) -> float:
 @click.version_option(VERSION, message="seafoam %(version)s")
 @click.pass_context
 def client(ctx: click.Context, node: str, timeout: float) -> None:
-    """Talk to a running node.
+    """Talk to a running node, or repair the data of one that does not start.
 
     \b
     Exit status:
       0  done
-      1  no such key, or something else is there
+      1  no such key, or something else is there; not repaired
       2  wrong usage, or a key or value that is not acceptable
       3  no node answers, or it cannot serve at the moment
       4  anything else
@@ -400,6 +400,38 @@ def _load_lines(connection: Connection, lines: IO[bytes]) -> int:
         return load_lines(connection, lines, int)
     with click.progressbar(length=size_bytes, file=sys.stderr, label="loading") as bar:
         return load_lines(connection, lines, bar.update)
+
+
+@client.command(context_settings=CONTEXT, short_help="Make a damaged data directory usable.")
+@click.argument("directory", metavar="DIR", type=folder)
+@click.option("--yes", is_flag=True, help="Do it without asking.")
+def repair(directory: Path, yes: bool) -> int:
+    """Say what is damaged in the data directory DIR, and after asking, make it usable again.
+
+    No node may be running on it. Of a node that is a cluster of its own, what is whole before the
+    damage is kept; for a member of a larger cluster everything is moved aside, and it starts again
+    as a new node. What is moved goes to DIR/damaged-..., and nothing is deleted. Exit status 1
+    where there is something to do and it was not done.
+    """
+    from seafoam.repair import carry_out, examine, held
+
+    with held(directory) as data:
+        plan = examine(data)
+        if not plan.is_needed:
+            _print(b"nothing is damaged, and nothing was changed")
+            return 0
+        for sentence in (*plan.damages, *plan.words):
+            _print(os.fsencode(sentence))
+        sys.stdout.flush()
+        if not yes and not sys.stdin.isatty():
+            _complain("nothing was changed; --yes does it without asking")
+            return EXIT_ABSENT
+        if not yes and not click.confirm("Do that?", err=True):
+            _complain("nothing was changed")
+            return EXIT_ABSENT
+        aside = carry_out(data, plan)
+        _print(os.fsencode(f"done; what was moved aside is in {aside}"))
+    return 0
 
 
 client.add_command(server)

@@ -6,6 +6,7 @@
     wal/   the log's segments, %016x.wal, each of a fixed size reserved before its first byte;
            numbered without a gap, from 1 on or from where a snapshot makes those before needless
     snapshots/   see snapshot_store.py
+    damaged-*/   what a repair has moved aside (repair.py); a node never looks into it
 
 Owns the names in the directory and every call that makes, renames, reserves, cuts or removes a
 file. Must never return what was read before it is durable, and never touch a directory that is
@@ -40,6 +41,7 @@ LOCK, META, META_NEW, WAL = "LOCK", "META", "META.new", "wal"
 LOST_AND_FOUND = "lost+found"
 #: What a directory may hold whose making was interrupted before META was there.
 UNFINISHED = {LOCK, META_NEW, WAL, LOST_AND_FOUND}
+DAMAGED_PATTERN = re.compile(r"damaged-[0-9]{8}T[0-9]{6}Z(?:-[0-9]+)?")
 SEGMENT_PATTERN = re.compile(r"[0-9a-f]{16}\.wal")
 FIRST_SEGMENT_NUMBER = 1
 
@@ -72,6 +74,10 @@ class DataDirectory:
         """Make the directory where there is none, and keep every other process out of it."""
         make_directories(self.path)
         self._refuse_foreign()
+        self.hold()
+
+    def hold(self) -> None:
+        """Keep every other process out of a directory that is there, whatever it holds."""
         fd = os.open(self.path / LOCK, OPEN_FLAGS | os.O_CREAT, 0o600)
         self._lock_fds = [fd, os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)]
         try:
@@ -92,7 +98,8 @@ class DataDirectory:
             os.close(self._lock_fds.pop())
 
     def _refuse_foreign(self) -> None:
-        names = {entry.name for entry in os.scandir(self.path)}
+        names = {entry.name for entry in os.scandir(self.path)
+                 if not DAMAGED_PATTERN.fullmatch(entry.name)}
         if META not in names and not names <= UNFINISHED:
             stranger = min(names - UNFINISHED)
             raise StartError(
@@ -125,9 +132,10 @@ class DataDirectory:
         generation = int.from_bytes(os.urandom(4), "little")
         header = first_segment(node_id, generation, self.segment_bytes)
         os.close(self.create_segment(FIRST_SEGMENT_NUMBER, header))
-        self._write_meta(encode_meta(node_id, begun=False))
+        self.write_meta(encode_meta(node_id, begun=False))
 
-    def _write_meta(self, meta: bytes) -> None:
+    def write_meta(self, meta: bytes) -> None:
+        """Put these bytes in the place of META, durably."""
         new = self.path / META_NEW
         fd = os.open(new, OPEN_FLAGS | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
@@ -142,7 +150,7 @@ class DataDirectory:
     def note_begun(self) -> None:
         """Write down that the log holds something, which must be durable; once in its life."""
         if not self._has_begun:
-            self._write_meta(encode_meta(self._node_id, begun=True))
+            self.write_meta(encode_meta(self._node_id, begun=True))
             self._has_begun = True
 
     def _discard_unfinished(self) -> None:
@@ -167,7 +175,7 @@ class DataDirectory:
         `snapshot` is (index, term) of one that is durable: damage in what it makes needless is
         mended, which is to say removed.
         """
-        numbers = self._segment_numbers()
+        numbers = self.segment_numbers()
         try:
             recovery = recover(_Again(self, numbers), node_id, snapshot)
             self._check_begun(recovery)
@@ -178,7 +186,7 @@ class DataDirectory:
         sync_directory(self._wal)
         sync_directory(self.path)
         for number, begin, end in reversed(recovery.stale):
-            self._blank(number, begin, end)
+            self.blank(number, begin, end)
         if recovery.data_end != (0, 0):
             self.note_begun()
         for number in recovery.unneeded:
@@ -195,7 +203,8 @@ class DataDirectory:
             raise Damage(FIRST_SEGMENT_NUMBER, SEGMENT_HEADER_BYTES,
                          "META says that the log has begun, and there is nothing in it")
 
-    def _segment_numbers(self) -> list[int]:
+    def segment_numbers(self) -> list[int]:
+        """The numbers of the segments there are, ascending; StartError where something else is."""
         names = sorted(entry.name for entry in os.scandir(self._wal))
         for name in names:
             if not SEGMENT_PATTERN.fullmatch(name) and name != LOST_AND_FOUND:
@@ -228,7 +237,8 @@ class DataDirectory:
         finally:
             os.close(fd)
 
-    def _blank(self, number: int, begin: int, end: int) -> None:
+    def blank(self, number: int, begin: int, end: int) -> None:
+        """Overwrite these bytes of a segment with zeros, durably."""
         # In place: truncating would give back room that another process may take.
         fd = os.open(self._path(number), OPEN_FLAGS)
         try:

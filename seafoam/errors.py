@@ -21,6 +21,7 @@ __all__ = [
     "DataDamaged",
     "Detached",
     "DiskFailed",
+    "DiskWentBack",
     "InvariantBroken",
     "KeyExists",
     "KeyNotFound",
@@ -137,6 +138,10 @@ class PeerRefused(SeafoamError):
 
 class DiskFailed(SeafoamError):
     """A write or sync failed. It is never retried: the node must stop."""
+
+
+class DiskWentBack(SeafoamError):
+    """The log ends before what this node once acknowledged. Its word counts: it must stop."""
 
 
 class CapacityExceeded(SeafoamError):

@@ -16,6 +16,7 @@ import os
 import random
 import resource
 import secrets
+import shlex
 import signal
 import socket
 import sys
@@ -37,7 +38,14 @@ from seafoam.config import Settings, map_limit_bytes
 from seafoam.contacts import Contacts
 from seafoam.descriptors import Shares, claim, tell
 from seafoam.disk import FileDisk
-from seafoam.errors import CapacityExceeded, DiskFailed, PeerRefused, StartError
+from seafoam.errors import (
+    CapacityExceeded,
+    DataDamaged,
+    DiskFailed,
+    DiskWentBack,
+    PeerRefused,
+    StartError,
+)
 from seafoam.founding import Facts, Founding
 from seafoam.founding_store import FoundingStore
 from seafoam.http_server import HttpServer
@@ -74,6 +82,10 @@ def run(settings: Settings) -> int:
     try:
         _check_descriptors()
         return uvloop.run(_serve(settings))
+    except DataDamaged as error:
+        logger.error("cannot start: %s; `seafoam repair %s` says what can be kept", error,
+                     shlex.quote(str(settings.data_path)))
+        return EXIT_CANNOT_START
     except (StartError, DiskFailed) as error:
         logger.error("cannot start: %s", error)
         return EXIT_CANNOT_START
@@ -356,7 +368,7 @@ def _on_unhandled(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> N
 
 def _end(error: BaseException) -> None:
     """End the process at once: no answer may leave after `error`."""
-    if isinstance(error, (DiskFailed, CapacityExceeded, StartError)):
+    if isinstance(error, (DiskFailed, DiskWentBack, CapacityExceeded, StartError)):
         logger.critical("the node ends: %s", error)
     else:
         logger.critical("the node ends: an invariant is broken: %s", error, exc_info=error)

@@ -24,7 +24,7 @@ from seafoam._core.message import (
     Message,
 )
 from seafoam._core.raft import ROLE_CANDIDATE, ROLE_FOLLOWER, ROLE_PRE_CANDIDATE, Raft
-from seafoam.errors import ConfigurationRefused, InvariantBroken
+from seafoam.errors import ConfigurationRefused, DiskWentBack, InvariantBroken
 
 ELECTION_TICKS_MAX = limits.ELECTION_MS_MAX // limits.TICK_MS
 
@@ -407,15 +407,16 @@ def test_what_an_answer_says_is_committed_is_believed_only_of_the_same_entry(
 
 
 def test_a_disk_that_went_back_in_time_is_noticed():
-    """A leader tells a commit index only up to what was acknowledged. Guard: `ensure` in
-    `_on_heartbeat`."""
+    """A leader tells a commit index only up to what was acknowledged. Guard: the first
+    condition of `_on_heartbeat`."""
     cluster = Cluster([1, 2, 3])
     cluster.elect(1)
     cluster[2].crash()
     del cluster[2].disk.entries[1:]
     cluster[2].restart()
-    with pytest.raises(InvariantBroken, match="node 2 once acknowledged entry 2, says the leader "
-                                              "1 of term 2, and its log ends at 1: its disk"):
+    words = ("node 0000000000000002 once acknowledged entry 2, says the leader 0000000000000001 of "
+             "term 2, and its log ends at entry 1; empty its data directory")
+    with pytest.raises(DiskWentBack, match=words):
         cluster[2].step(Message(MESSAGE_HEARTBEAT, 1, 2, 2, commit_index=2))
 
 

@@ -40,7 +40,7 @@ LAYERS: list[list[str]] = [
      "snapshot_store", "disk",
      "http_budget", "http_turns", "http_careful", "http_service", "http_connection", "http_server",
      "client", "loading", "peer_connection", "peer_contact", "peer_log", "peers", "contacts"],
-    ["joining", "server"],
+    ["joining", "repair", "server"],
     ["__init__", "cli", "__main__"],
 ]
 PLACE = {name: (row, column) for row, names in enumerate(LAYERS)

@@ -40,7 +40,7 @@ from seafoam._core.progress cimport Progress
 from seafoam._core.reads cimport ReadRounds
 from seafoam._core.replication cimport Replication
 
-from seafoam.errors import ConfigurationRefused, InvariantBroken, ensure
+from seafoam.errors import ConfigurationRefused, DiskWentBack, InvariantBroken, ensure
 
 ROLE_NAMES = {ROLE_FOLLOWER: "follower", ROLE_PRE_CANDIDATE: "pre-candidate",
               ROLE_CANDIDATE: "candidate", ROLE_LEADER: "leader"}
@@ -626,10 +626,12 @@ cdef int _on_append_answer(Raft raft, Message message) except -1:
 cdef int _on_heartbeat(Raft raft, Message message) except -1:
     cdef Message answer
     raft._follow(message.from_id)
-    ensure(message.commit_index <= raft.log.last_index,
-           f"node {raft.node_id:x} once acknowledged entry {message.commit_index}, says the "
-           f"leader {message.from_id:x} of term {raft.term}, and its log ends at "
-           f"{raft.log.last_index}: its disk went back in time")
+    if message.commit_index > raft.log.last_index:
+        raise DiskWentBack(
+            f"the disk went back in time: node {raft.node_id:016x} once acknowledged entry "
+            f"{message.commit_index}, says the leader {message.from_id:016x} of term "
+            f"{raft.term}, and its log ends at entry {raft.log.last_index}; empty its data "
+            f"directory and start it again, and it comes back as a new node, under a new id")
     raft.log.commit_to(message.commit_index)
     answer = raft._message(MESSAGE_HEARTBEAT_ANSWER, message.from_id)
     answer.context = message.context

@@ -39,7 +39,7 @@ def headers_are_not_synced() -> None:
 
 
 def torn_tails_are_not_blanked() -> None:
-    DataDirectory._blank = _nothing
+    DataDirectory.blank = _nothing
 
 
 def meta_is_renamed_unsynced() -> None:
@@ -49,7 +49,7 @@ def meta_is_renamed_unsynced() -> None:
         new.rename(self.path / "META")
         data_directory._sync_directory(self.path)
 
-    DataDirectory._write_meta = careless
+    DataDirectory.write_meta = careless
 
 
 def meta_is_written_in_place() -> None:
@@ -59,7 +59,7 @@ def meta_is_written_in_place() -> None:
             os.fsync(file.fileno())
         data_directory._sync_directory(self.path)
 
-    DataDirectory._write_meta = careless
+    DataDirectory.write_meta = careless
 
 
 def what_is_read_is_not_synced() -> None:

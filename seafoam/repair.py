@@ -67,10 +67,12 @@ ALL_NAMES = (META, META_NEW, FOUNDING, FOUNDING_NEW, WAL, FOLDER)
 #: type, kind, generation, index, term of a record, behind its checksum and length.
 RECORD_HEAD = struct.Struct("<IIHHIQQ")
 GENERATION_OFFSET = 12
-HEADER_BODY = struct.Struct("<QQIQI")
+HEADER_BODY = struct.Struct("<QQIQ")
 HEADER_BODY_OFFSET = 16
 #: Where a log is cut so that a segment with nothing but a header is its last: before any record.
 RENEWED = SEGMENT_HEADER_BYTES - 1
+#: The same in every segment of this version.
+PREAMBLE = first_segment(1, 1, SEGMENT_HEADER_BYTES)[:HEADER_BODY_OFFSET]
 
 #: Number, bytes and length of each of these files, as `DataDirectory.read_segments`.
 Read = Callable[[list[int]], Iterator[tuple[int, bytes, int]]]
@@ -87,6 +89,8 @@ class Cut(NamedTuple):
     offset: int
     header: bytes
     last_index: int
+    #: Of segments whose records are whole, those that have lost theirs.
+    mended: dict[int, bytes]
 
 
 @dataclass
@@ -137,7 +141,7 @@ class Plan:
 def held(path: Path, segment_bytes: int = limits.WAL_SEGMENT_BYTES) -> Iterator[DataDirectory]:
     """A data directory that no other process uses meanwhile; StartError where there is none."""
     path = path.absolute()
-    if not (path / META).exists() and _unfinished(path) is None:
+    if not (path / META).exists() and not _moved_before(path):
         raise StartError(f"{path} is no Seafoam data directory: there is no META in it")
     directory = DataDirectory(path, segment_bytes)
     directory.hold()
@@ -149,12 +153,19 @@ def held(path: Path, segment_bytes: int = limits.WAL_SEGMENT_BYTES) -> Iterator[
 
 def _unfinished(path: Path) -> Path | None:
     """Where an interrupted moving of everything had begun to put it."""
+    for aside in _moved_before(path):
+        # What is here and there was made since, by a node that was started.
+        if any((path / name).exists() and not (aside / name).exists() for name in ALL_NAMES):
+            return aside
+    return None
+
+
+def _moved_before(path: Path) -> list[Path]:
+    """Where everything was moved last, or its moving was begun; nothing where META is here."""
     if not path.is_dir() or (path / META).exists():
-        return None
-    begun = sorted(found for found in path.iterdir()
-                   if DAMAGED_PATTERN.fullmatch(found.name) and (found / META).exists())
-    is_left = any((path / name).exists() for name in ALL_NAMES)
-    return begun[-1] if begun and is_left else None
+        return []
+    return sorted(found for found in path.iterdir()
+                  if DAMAGED_PATTERN.fullmatch(found.name) and (found / META).exists())[-1:]
 
 
 def examine(directory: DataDirectory) -> Plan:
@@ -168,6 +179,8 @@ def examine(directory: DataDirectory) -> Plan:
         return Plan(path, (f"an earlier repair was interrupted while it moved everything to "
                            f"{unfinished}",), True, unfinished,
                     words=("the rest is moved there too",))
+    if not (path / META).exists():
+        return Plan(path)
     numbers = directory.segment_numbers() if (path / WAL).is_dir() else []
     seen = _Seen(directory, numbers)
     seen.look()
@@ -179,7 +192,7 @@ class _Seen:
 
     def __init__(self, directory: DataDirectory, numbers: list[int]) -> None:
         self._path = directory.path
-        self._read: Read = directory.read_segments
+        self._read_raw: Read = directory.read_segments
         self._segment_bytes = directory.segment_bytes
         self._numbers = numbers
         self._damages: list[str] = []
@@ -187,6 +200,7 @@ class _Seen:
         self._has_begun = True
         self._is_meta_whole = True
         self._headers: dict[int, bytes] = {}
+        self._mended: dict[int, bytes] = {}
         self._snapshot: SnapshotInfo | None = None
         self._broken: list[tuple[Path, DataDamaged]] = []
         self._heads: list[SnapshotHead] = []
@@ -197,9 +211,10 @@ class _Seen:
 
     def look(self) -> None:
         """Find out what is damaged, in the order in which a node meets it."""
-        for number, data, _ in self._read(self._numbers):
+        for number, data, _ in self._read_raw(self._numbers):
             self._headers[number] = data[:SEGMENT_HEADER_BYTES]
         self._look_at_meta()
+        self._mend_headers()
         self._look_at_snapshots()
         self._look_at_log()
         self._look_at_founding()
@@ -217,23 +232,46 @@ class _Seen:
         except StartError as error:
             raise StartError(f"{self._path}/{error}") from None
 
+    def _mend_headers(self) -> None:
+        """Headers that are not whole, where what they said stands elsewhere too."""
+        for number, data, file_bytes in self._read_raw(self._numbers):
+            if _is_whole(data) or not any(data[SEGMENT_HEADER_BYTES:]):
+                continue
+            segment_bytes = max(file_bytes, self._segment_bytes)
+            before = self._headers.get(number - 1, b"")
+            generation = _generation(data)
+            if _is_whole(before):
+                self._mended[number] = next_segment(before, segment_bytes)
+            elif generation is not None and self._node_id:
+                body = HEADER_BODY.pack(number, self._node_id, generation, segment_bytes)
+                self._mended[number] = PREAMBLE + body + crc32c(body).to_bytes(4, "little")
+            self._headers[number] = self._mended.get(number, b"")
+
+    def _read(self, numbers: list[int]) -> Iterator[tuple[int, bytes, int]]:
+        for number, data, file_bytes in self._read_raw(numbers):
+            if number in self._mended:
+                data = self._mended[number] + data[SEGMENT_HEADER_BYTES:]
+            yield number, data, file_bytes
+
     def _look_at_snapshots(self) -> None:
         folder = self._path / FOLDER
         store = SnapshotStore(self._path)
-        names = os.listdir(folder) if folder.is_dir() else []
-        for name in sorted(filter(SNAPSHOT_PATTERN.fullmatch, names), reverse=True):
-            head = _head_of(folder / name)
+        paths = sorted(folder.iterdir(), reverse=True) if folder.is_dir() else []
+        for path in paths:
+            if not SNAPSHOT_PATTERN.fullmatch(path.name):
+                continue
+            head = _head_of(path)
             self._heads += [head] if head is not None else []
             try:
-                self._snapshot = store.check(folder / name)
+                self._snapshot = store.check(path)
                 return
             except DataDamaged as error:
-                self._broken.append((folder / name, error))
+                self._broken.append((path, error))
 
     def _look_at_log(self) -> None:
         beside = self._beside()
         try:
-            recovery = recover(_Segments(self._read, self._numbers), self._node_id, beside)
+            recovery = recover(_Segments(self._read_raw, self._numbers), self._node_id, beside)
             if self._has_begun and recovery.data_end == (0, 0):
                 raise Damage(min(self._numbers), SEGMENT_HEADER_BYTES,
                              "META says that the log has begun, and there is nothing in it")
@@ -299,6 +337,8 @@ class _Seen:
         words = [f"node {self._node_id:016x} is a cluster of its own, and keeps what is whole"]
         if not self._is_meta_whole:
             words.append("META is written anew")
+        for number in sorted(cut.mended) if cut else ():
+            words.append(f"the header of {segment_name(number)} is written anew")
         if cut is not None:
             words.append(f"the log is cut at offset {max(cut.offset, SEGMENT_HEADER_BYTES)} of "
                          f"{segment_name(cut.number)}; what follows there is moved aside")
@@ -347,7 +387,10 @@ class _Seen:
         begin = max([begin, *(number + 1 for number in recovery.unneeded)])
         if recovery.segment_number != end[0]:
             header = b""
-        return Cut(begin, recovery.segment_number, recovery.offset, header, _last_of(recovery))
+        last = recovery.segment_number
+        mended = {number: whole for number, whole in self._mended.items()
+                  if begin <= number <= last and not (header and number == last)}
+        return Cut(begin, last, recovery.offset, header, _last_of(recovery), mended)
 
     def _header_of_new(self, number: int, numbers: list[int]) -> bytes:
         """What a segment must begin with, from the one before it; nothing where that is gone."""
@@ -366,11 +409,8 @@ class _Seen:
                 record = decode_membership(head.membership)
                 traces.others.update(member for member, _, _ in record.members)
                 traces.others.update(record.removed_ids)
-        generation = None
-        for number, data, _ in self._read(self._numbers):
-            header = next_segment(self._headers[number - 1], self._segment_bytes) \
-                if _is_whole(self._headers.get(number - 1, b"")) else b""
-            generation = _generation(data, header)
+        for _, data, _ in self._read(self._numbers):
+            generation = _generation(data)
             if generation is not None:
                 _take_records(traces, data, generation)
             elif any(data[SEGMENT_HEADER_BYTES:]):
@@ -431,7 +471,7 @@ def _index_of(snapshot: Path) -> int:
 def _head_of(path: Path) -> SnapshotHead | None:
     """What a snapshot's first block says, also where a later one is damaged."""
     check = SnapshotCheck()
-    with open(path, "rb") as file, contextlib.suppress(DataDamaged):
+    with path.open("rb") as file, contextlib.suppress(DataDamaged):
         while check.head is None and (data := file.read(READ_BYTES)):
             check.feed(data)
     return check.head
@@ -439,21 +479,21 @@ def _head_of(path: Path) -> SnapshotHead | None:
 
 def _header_of(data: bytes) -> tuple[int, int, int, int]:
     """Number, node id, generation and length that a segment's header names."""
-    return HEADER_BODY.unpack_from(data, HEADER_BODY_OFFSET)[:4]
+    number, node_id, generation, segment_bytes = HEADER_BODY.unpack_from(data, HEADER_BODY_OFFSET)
+    return number, node_id, generation, segment_bytes
 
 
 def _is_whole(data: bytes) -> bool:
-    if len(data) < SEGMENT_HEADER_BYTES:
+    if len(data) < SEGMENT_HEADER_BYTES or not data.startswith(PREAMBLE):
         return False
     body = data[HEADER_BODY_OFFSET:SEGMENT_HEADER_BYTES]
     return crc32c(body[:-4]) == int.from_bytes(body[-4:], "little")
 
 
-def _generation(data: bytes, expected_header: bytes) -> int | None:
+def _generation(data: bytes) -> int | None:
     """The generation of a segment's records, as far as anything whole tells."""
-    for header in (data[:SEGMENT_HEADER_BYTES], expected_header):
-        if _is_whole(header):
-            return _header_of(header)[2]
+    if _is_whole(data):
+        return _header_of(data)[2]
     # The first record stands where nobody but the node itself can have written.
     begin = SEGMENT_HEADER_BYTES
     if len(data) >= begin + RECORD_HEADER_BYTES and _record_end(data, begin):
@@ -555,6 +595,11 @@ def _make_aside(path: Path) -> Path:
 
 def _cut(directory: DataDirectory, cut: Cut, aside: Path) -> None:
     numbers = directory.segment_numbers()
+    for number, data, _ in directory.read_segments(sorted(cut.mended)):
+        name = segment_name(number)
+        make_directories(aside / WAL)
+        _keep(aside / WAL / f"{name}.header", data[:SEGMENT_HEADER_BYTES])
+        _overwrite(directory.path / WAL / name, cut.mended[number])
     if not cut.header:
         for _, data, _ in directory.read_segments([cut.number]):
             _cut_file(directory, cut, data, aside)
@@ -582,6 +627,14 @@ def _cut_file(directory: DataDirectory, cut: Cut, data: bytes, aside: Path) -> N
         os.close(fd)
     if rest:
         directory.blank(cut.number, cut.offset, cut.offset + len(rest))
+
+
+def _overwrite(path: Path, data: bytes) -> None:
+    fd = open_for_reading(path)
+    try:
+        write_durably(fd, data, 0)
+    finally:
+        os.close(fd)
 
 
 def _keep(path: Path, data: bytes) -> None:

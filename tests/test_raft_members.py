@@ -414,8 +414,8 @@ def test_a_disk_that_went_back_in_time_is_noticed():
     cluster[2].crash()
     del cluster[2].disk.entries[1:]
     cluster[2].restart()
-    words = ("node 0000000000000002 once acknowledged entry 2, says the leader 0000000000000001 of "
-             "term 2, and its log ends at entry 1; empty its data directory")
+    words = ("node 0000000000000002 once acknowledged entry 2, says the leader "
+             "0000000000000001 of term 2, and its log ends at entry 1; empty its data directory")
     with pytest.raises(DiskWentBack, match=words):
         cluster[2].step(Message(MESSAGE_HEARTBEAT, 1, 2, 2, commit_index=2))
 

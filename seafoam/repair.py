@@ -334,7 +334,8 @@ class _Seen:
 
     def _cut_words(self, cut: Cut | None, keeps_log: bool, last_index: int, traces: Traces
                    ) -> tuple[str, ...]:
-        words = [f"node {self._node_id:016x} is a cluster of its own, and keeps what is whole"]
+        words = [f"node {self._node_id:016x} is a cluster of its own, as far as can be read, "
+                 f"and keeps what is whole"]
         if not self._is_meta_whole:
             words.append("META is written anew")
         for number in sorted(cut.mended) if cut else ():

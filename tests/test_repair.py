@@ -78,7 +78,7 @@ def made(path: Path, *, others: tuple[int, ...] = (), snapshot: int = 0, joins: 
             rig.disk.save_snapshot(source(node_id, snapshot, [node_id]), results.append)
             await rig.until(lambda: results)
             rig.disk.drop_log(snapshot)
-            await rig.until(lambda: segment_name(1) not in os.listdir(path / "wal"))
+            await rig.until(lambda: not (path / "wal" / segment_name(1)).exists())
         rig.disk.close()
         return node_id
 
@@ -199,7 +199,7 @@ def test_a_cut_keeps_all_before_the_damage_and_says_what_is_lost(tmp_path):
     assert f"entries from {last + 1} to {LAST_INDEX}, and any later ones, are lost" in plan.words
     assert 20 < last < LAST_INDEX and not plan.moves_all
     assert f"{segment_name(2)} is damaged at offset" in plan.damages[0]
-    assert aside is not None and segment_name(3) in os.listdir(aside / "wal")
+    assert aside is not None and (aside / "wal" / segment_name(3)).exists()
 
 
 def test_a_lost_header_costs_nothing(tmp_path):
@@ -292,6 +292,18 @@ def test_where_nothing_says_whose_it_is_everything_is_moved_aside(tmp_path):
     assert started(path)[1].entries == []
 
 
+def test_a_damaged_configuration_may_have_named_another(tmp_path):
+    """Only its type, kind and generation are left: that is enough not to go on alone."""
+    path = tmp_path / "d"
+    made(path, joins=60)
+    for file in sorted((path / "wal").iterdir()):
+        at = file.read_bytes().find(b"c:1")
+        if at >= 0:
+            flip(file, at)
+    plan, _ = repaired(path)
+    assert plan.moves_all and "nothing whole says" in plan.words[0]
+
+
 STEPS = ("_move", "_keep", "_overwrite", "_make_aside", "blank", "write_meta", "create_segment")
 
 
@@ -372,7 +384,7 @@ def test_what_is_no_data_directory_or_is_in_use_is_refused(tmp_path):
     (tmp_path / "mine").write_bytes(b"")
     with pytest.raises(StartError, match="no Seafoam data directory"), repair.held(tmp_path):
         pass
-    assert os.listdir(tmp_path) == ["mine"]
+    assert [file.name for file in tmp_path.iterdir()] == ["mine"]
     made(tmp_path / "d")
     (tmp_path / "d" / META).write_bytes(encode_meta(5, begun=True))
     before = files(tmp_path / "d")

@@ -191,7 +191,8 @@ def test_a_disk_that_fails_ends_the_process_in_words_and_answers_nothing_more(da
 
 
 def test_a_disk_that_went_back_ends_the_node_in_one_sentence():
-    program = ("import logging; from seafoam.errors import DiskWentBack; from seafoam import server\n"
+    program = ("import logging; from seafoam import server\n"
+               "from seafoam.errors import DiskWentBack\n"
                "logging.basicConfig(); server._end(DiskWentBack('the disk went back in time'))")
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True,
                           env=environment(), timeout=STOP_SECONDS_MAX)

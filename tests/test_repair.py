@@ -49,11 +49,25 @@ def source(node_id: int, index: int, members: list[int]) -> Source:
     return made
 
 
-def made(path: Path, *, others: tuple[int, ...] = (), snapshot: int = 0, joins: int = 0) -> int:
+def promised(path: Path) -> int:
+    """A directory whose node has promised itself to a founder, and is in no cluster; its id."""
+    node_id, _ = started(path)
+    founding = encode_founding(7, HASH_SEED, [(node_id, "a:1"), (9, "b:1")])
+    FoundingStore(path, node_id).save(Record(0, Held(9, 1, founding), False))
+    return node_id
+
+
+def made(
+    path: Path, *, others: tuple[int, ...] = (), snapshot: int = 0, joins: int = 0,
+    only_promises: bool = False,
+) -> int:
     """A node's directory, founded with others, if any; its id.
 
     Entry `joins` configures another node.
     """
+    if only_promises:
+        return promised(path)
+
     async def test() -> int:
         rig = Rig(path, SEGMENT_BYTES)
         rig.open()
@@ -331,6 +345,10 @@ def spoil_middle(path: Path) -> None:
     flip(path / "wal" / segment_name(2), 3000)
 
 
+def spoil_founding(path: Path) -> None:
+    flip(path / FOUNDING, 30)
+
+
 def spoil_snapshot_and_log(path: Path) -> None:
     for file in sorted((path / "wal").iterdir()):
         os.truncate(file, 0)
@@ -343,7 +361,7 @@ def spoil_header_and_meta(path: Path) -> None:
 
 
 CASES = [(spoil_middle, {}), (spoil_middle, {"others": (9,)}), (spoil_header_and_meta, {}),
-         (spoil_snapshot_and_log, {"snapshot": 70})]
+         (spoil_snapshot_and_log, {"snapshot": 70}), (spoil_founding, {"only_promises": True})]
 
 
 @pytest.mark.parametrize(("spoiling", "how"), CASES)

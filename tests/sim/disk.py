@@ -30,9 +30,10 @@ from sim.clock import MICROSECOND, MILLISECOND, Event, NodeClock, Owner, Timelin
 from sim.invariants import Violation
 from sim.snapshots import Handle, SnapshotFiles, check
 
-__all__ = ["DiskImage", "SimDisk", "found"]
+__all__ = ["PIECE_BYTES", "DiskImage", "SimDisk", "found"]
 
 SECTOR_BYTES, PAGE_BYTES = 512, 4096
+PIECE_BYTES = 3_000
 IDLE_MARKER_SECONDS = 0.25
 #: Of the syncs, some take long; of the long ones some take very long.
 LONG_CHANCE, VERY_LONG_CHANCE = 0.05, 0.1
@@ -69,6 +70,8 @@ class DiskImage:
         self.part: tuple[int, bytearray] = (0, bytearray())
         #: There is no room on it.
         self.is_full = False
+        #: What is sent of a snapshot at once, at most.
+        self.piece_bytes = PIECE_BYTES
         #: So much longer takes it to check the next snapshot that was received.
         self.check_ns = 0
         #: A sync takes so many times as long.

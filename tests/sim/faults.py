@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from sim.clock import MILLISECOND, SECOND
 from sim.damage import CUT, REFUSED, spoil
+from sim.disk import PIECE_BYTES
 
 if TYPE_CHECKING:
     from sim.cluster import Host, Process
@@ -61,6 +62,7 @@ class Faults:
             host.when_busy = host.when_receiving = None
             if host.image is not None:
                 host.image.slowness = 1
+                host.image.piece_bytes = PIECE_BYTES
                 host.image.is_full = False
             host.start()
 
@@ -189,6 +191,12 @@ class Faults:
         if len(self._processes()) - 1 <= len(self._world.hosts) // 2:
             return  # nothing would go on without it
         self._world.seen["members left behind"] += 1
+        # Some send little at once, so that much may happen on the way. Not once all is to heal: a
+        # snapshot that takes longer than the next two are apart is never sent whole.
+        piece_bytes = self._rng.choice((20, 200, PIECE_BYTES))
+        for other in self._world.hosts:
+            if other.image is not None:
+                other.image.piece_bytes = piece_bytes
         host.kill(power=self._rng.random() < 0.5)
         end_ns = self._rng.randrange(1, 4) * SECOND
         for number in range(1, 6):

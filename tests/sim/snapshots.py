@@ -59,8 +59,6 @@ class SnapshotFiles:
         self.is_gone = False
         self._timeline = timeline
         self._rng = rng
-        # Some send little at once, so that much may happen on the way.
-        self._piece_bytes = rng.choice((20, 200, 3_000))
 
     # -- taking --------------------------------------------------------------------------------
 
@@ -109,7 +107,7 @@ class SnapshotFiles:
         newest = self.image.snapshot
         if newest is None or newest.file_id != file_id:
             return b""
-        return self.image.snapshot_data[offset:offset + min(bytes_max, self._piece_bytes)]
+        return self.image.snapshot_data[offset:offset + min(bytes_max, self.image.piece_bytes)]
 
     def receive(self, file_id: int, offset: int, data: bytes) -> int:
         held_id, held = self.image.part

@@ -30,6 +30,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from seafoam._core import limits
 from seafoam._core.wal import Damage, Recovery, first_segment, recover, segment_name
 from seafoam._core.wire import SEGMENT_HEADER_BYTES, decode_meta, encode_meta, is_blank
 from seafoam.errors import DataDamaged, StartError
@@ -50,6 +51,9 @@ KINDS = {
     stat.S_IFDIR: "a directory", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket",
     stat.S_IFBLK: "a device", stat.S_IFCHR: "a device",
 }
+
+#: Zeros that a record can end with: those of a key, and of the numbers before it.
+ZEROS_BYTES_MAX = 4 * limits.KEY_BYTES_MAX
 
 OPEN_FLAGS = os.O_RDWR | os.O_CLOEXEC
 
@@ -379,7 +383,11 @@ def write_all(fd: int, data: bytes, offset: int) -> None:
 
 
 def _read_written(fd: int) -> bytes:
-    """A file's bytes, without what is reserved behind the last that was ever written."""
+    """A file's bytes, without what is reserved behind the last that was ever written.
+
+    A copy may have holes where zeros were, and a record may end with zeros: as many as one can end
+    with are there, too.
+    """
     end = 0
     try:
         while True:
@@ -387,11 +395,12 @@ def _read_written(fd: int) -> bytes:
     except OSError as error:
         if error.errno != errno.ENXIO:  # there is no data behind `end`
             raise
+    wanted_bytes = min(end + ZEROS_BYTES_MAX, os.fstat(fd).st_size)
     with open(fd, "rb", buffering=0, closefd=False) as file:
         file.seek(0)
-        data = file.read(end)
-    if len(data) != end:
-        raise OSError(errno.EIO, f"only {len(data)} of {end} bytes could be read")
+        data = file.read(wanted_bytes)
+    if len(data) != wanted_bytes:
+        raise OSError(errno.EIO, f"only {len(data)} of {wanted_bytes} bytes could be read")
     return data
 
 

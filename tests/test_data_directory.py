@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 from seafoam import data_directory
-from seafoam._core.wal import next_segment, segment_name
+from seafoam._core.message import HardState
+from seafoam._core.wal import WalWriter, first_segment, next_segment, recover, segment_name
 from seafoam._core.wire import META_BYTES, RECORD_ENTRY, SEGMENT_HEADER_BYTES, encode_meta
 from seafoam.data_directory import DataDirectory
 from seafoam.errors import DataDamaged, StartError
-from wal_log import command, record, segment_header
+from wal_log import command, entry, record, segment_header
 
 ROOT = Path(__file__).resolve().parent.parent
 SEGMENT_BYTES = 16 * 1024
@@ -375,7 +376,7 @@ def test_only_what_was_ever_written_is_read(tmp_path):
         file.truncate(1 << 30)
     fd = os.open(path, os.O_RDWR)
     try:
-        assert data_directory._read_written(fd) == b""
+        assert data_directory._read_written(fd) == bytes(data_directory.ZEROS_BYTES_MAX)
         os.pwrite(fd, b"written", 1 << 20)
         data = data_directory._read_written(fd)
         assert data.rstrip(b"\0") == bytes(1 << 20) + b"written"
@@ -406,3 +407,27 @@ def test_a_segment_is_never_made_over_another(tmp_path):
     with pytest.raises(FileExistsError):
         DataDirectory(path, SEGMENT_BYTES).create_segment(1, b"header")
     assert (path / "wal" / segment_name(1)).read_bytes() == before
+
+
+def test_a_record_that_ends_in_a_hole_is_whole(tmp_path):
+    """A copy has holes where zeros were, and a record may end with zeros."""
+    ends = []
+    for value_bytes in range(3_800, 4_000):
+        header = first_segment(1, 7, SEGMENT_BYTES).ljust(SEGMENT_BYTES, b"\0")
+        writer = WalWriter(recover([(1, header, SEGMENT_BYTES)], 1), SEGMENT_BYTES)
+        batch = writer.append([entry(1, 1, bytes(value_bytes))], HardState(1, 0, 1))
+        if not 0 < batch.end[1] - 4096 < 8:
+            continue  # all of it that is beyond the page is a vote for nobody
+        ends.append(batch.end)
+        folder = tmp_path / str(value_bytes)
+        (folder / "wal").mkdir(parents=True)
+        data = bytearray(header)
+        for _, offset, written in batch.writes:
+            data[offset:offset + len(written)] = written
+        with (folder / "wal" / segment_name(1)).open("wb") as file:
+            file.write(data[:4096])
+            file.truncate(SEGMENT_BYTES)
+        directory = DataDirectory(folder, SEGMENT_BYTES)
+        found = recover(list(directory.read_segments([1])), 1)
+        assert (found.torn, found.hard_state) == (None, HardState(1, 0, 1)), batch.end
+    assert len(ends) >= 5

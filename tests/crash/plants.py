@@ -17,8 +17,14 @@ def _nothing(*_: object) -> None:
     pass
 
 
+def _replace(owner: object, name: str, function: Callable[..., object]) -> None:
+    """Put another function in the place of one that is there: a plant in vain finds nothing."""
+    getattr(owner, name)
+    setattr(owner, name, function)
+
+
 def directories_are_not_synced() -> None:
-    data_directory._sync_directory = _nothing
+    _replace(data_directory, "sync_directory", _nothing)
 
 
 def durable_is_said_before_the_sync() -> None:
@@ -35,11 +41,11 @@ def headers_are_not_synced() -> None:
     def careless(fd: int, data: bytes, offset: int) -> None:
         os.pwrite(fd, data, offset)
 
-    data_directory.write_durably = careless
+    _replace(data_directory, "write_durably", careless)
 
 
 def torn_tails_are_not_blanked() -> None:
-    DataDirectory.blank = _nothing
+    _replace(DataDirectory, "blank", _nothing)
 
 
 def meta_is_renamed_unsynced() -> None:
@@ -47,9 +53,9 @@ def meta_is_renamed_unsynced() -> None:
         new = self.path / "META.new"
         new.write_bytes(meta)
         new.rename(self.path / "META")
-        data_directory._sync_directory(self.path)
+        data_directory.sync_directory(self.path)
 
-    DataDirectory.write_meta = careless
+    _replace(DataDirectory, "write_meta", careless)
 
 
 def meta_is_written_in_place() -> None:
@@ -57,25 +63,25 @@ def meta_is_written_in_place() -> None:
         with (self.path / "META").open("wb", buffering=0) as file:
             file.write(meta)
             os.fsync(file.fileno())
-        data_directory._sync_directory(self.path)
+        data_directory.sync_directory(self.path)
 
-    DataDirectory.write_meta = careless
+    _replace(DataDirectory, "write_meta", careless)
 
 
 def what_is_read_is_not_synced() -> None:
-    _only_for(data_directory, DataDirectory, "_read_segments")
+    _only_for(data_directory, DataDirectory, "read_segments")
 
 
 def founding_records_are_not_synced() -> None:
-    founding_store.sync_data = _nothing
+    _replace(founding_store, "sync_data", _nothing)
 
 
 def the_founding_record_s_name_is_not_synced() -> None:
-    FoundingStore._sync_directory = _nothing
+    _replace(FoundingStore, "_sync_directory", _nothing)
 
 
 def segments_get_their_length_late() -> None:
-    data_directory._reserve = _nothing
+    _replace(data_directory, "reserve", _nothing)
 
 
 def _only_for(module, owner, name: str) -> None:
